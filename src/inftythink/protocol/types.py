@@ -149,6 +149,22 @@ class Completion:
     seconds: float = 0.0
     error: str | None = None
 
+    def as_call(self, purpose: Purpose, scaffold: str) -> Call:
+        """Return the bookkeeping of this completion."""
+        return Call(
+            purpose,
+            self.stop,
+            scaffold,
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.queue_seconds,
+            self.seconds,
+            self.prompt_ids,
+            self.token_ids,
+            self.logprobs,
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object; fields at their default are left out."""
         return _shorten(self) | {"stop": self.stop.value}
@@ -161,10 +177,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The bookkeeping of one completion inside a round; the text itself lives in the round."""
+    """The bookkeeping of one completion inside a round; the text itself lives in the round.
+
+    ``scaffold`` is what the protocol put between the completion before and this one: text that was never sampled.
+    """
 
     purpose: Purpose
     stop: Stop
+    scaffold: str = ""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int | None = None
