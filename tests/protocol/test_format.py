@@ -79,6 +79,8 @@ def test_the_layout_of_a_round():
         (FMT, said("r</think><summary>s</summary> and on", Stop.LENGTH), Summary("r", "s")),
         (CHAT, said("no tags, cut", Stop.LENGTH), Cut("no tags, cut", "", Place.THOUGHT)),
         (CHAT, said("no tags, ended"), Conclusion("", "no tags, ended")),
+        # the template opened the thought: only its end is seen
+        (CHAT, said("r</think>c"), Conclusion("r", "c")),
         # a stop string inside the thought or the conclusion is content
         (FMT, said("a </summary>", stop_text="</summary>"), Interrupted("a </summary>", "", Place.THOUGHT)),
         (FMT, said("r</think>x</summary>", stop_text="</summary>"), Interrupted("r", "x</summary>", Place.CONCLUSION)),

@@ -1,5 +1,7 @@
 """The reader's laws, and a written case for each of its rules."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,9 +10,31 @@ from inftythink.protocol import Event, Kind, Place, Reader, Tags
 
 TAGS = Tags()
 PIECES = [
-    "<think>", "</think>", "<summary>", "</summary>", "<history>", "</history>", "<\\think>", "<\\\\/summary>",
-    "<", "</", "<th", "<\\", "\\", ">", "\n", "\n\n", " ", "a", "Wait, 2<3.", "思考", "🙂", "<|im_end|>", "</thinks>", "\r\n",
-]  # fmt: skip
+    "<think>",
+    "</think>",
+    "<summary>",
+    "</summary>",
+    "<history>",
+    "</history>",
+    "<\\think>",
+    "<\\\\/summary>",
+    "<",
+    "</",
+    "<th",
+    "<\\",
+    "\\",
+    ">",
+    "\n",
+    "\n\n",
+    " ",
+    "a",
+    "Wait, 2<3.",
+    "思考",
+    "🙂",
+    "<|im_end|>",
+    "</thinks>",
+    "\r\n",
+]
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=30).map("".join) | st.text(max_size=60)
 
 
@@ -18,7 +42,7 @@ def read(text: str, start: Place, cuts: list[int] | None = None) -> tuple[list[E
     """Read ``text`` in chunks that end at ``cuts``; join adjacent events of one kind."""
     reader = Reader(TAGS, start)
     bounds = [0, *sorted(cuts or []), len(text)]
-    events = [event for low, high in zip(bounds, bounds[1:], strict=False) for event in reader.feed(text[low:high])]
+    events = [event for low, high in itertools.pairwise(bounds) for event in reader.feed(text[low:high])]
     events += reader.close()
     joined: list[Event] = []
     for event in events:
@@ -73,9 +97,19 @@ T, S, C, R = Kind.THOUGHT, Kind.SUMMARY, Kind.CONCLUSION, Kind.RECLASSIFY
         # the prompt opened the thought and the model opens it once more
         (Place.THOUGHT, "<think>\nr</think>c", [(T, "r"), (C, "c")], Place.CONCLUSION),
         # a nested opening tag is content; the first closing tag closes
-        (Place.THOUGHT, "a <think> b </think> c </think> d", [(T, "a <think> b "), (C, "c </think> d")], Place.CONCLUSION),
+        (
+            Place.THOUGHT,
+            "a <think> b </think> c </think> d",
+            [(T, "a <think> b "), (C, "c </think> d")],
+            Place.CONCLUSION,
+        ),
         # <summary> and its end inside the thought are content
-        (Place.THOUGHT, "a <summary>x</summary> b\n</think>c", [(T, "a <summary>x</summary> b"), (C, "c")], Place.CONCLUSION),
+        (
+            Place.THOUGHT,
+            "a <summary>x</summary> b\n</think>c",
+            [(T, "a <summary>x</summary> b"), (C, "c")],
+            Place.CONCLUSION,
+        ),
         # a nested <summary> inside the summary is content; the first end ends it
         (Place.BETWEEN, "<summary>a <summary> b</summary> c</summary>", [(S, "a <summary> b")], Place.AFTER),
         # only line breaks: exactly one belongs to the tag
@@ -94,12 +128,17 @@ T, S, C, R = Kind.THOUGHT, Kind.SUMMARY, Kind.CONCLUSION, Kind.RECLASSIFY
         (Place.OPEN, "</think>c", [(R, ""), (C, "c")], Place.CONCLUSION),
         (Place.OPEN, "<summary>s</summary>", [(S, "s")], Place.AFTER),
         # tags in the conclusion are content, as in an answer that writes HTML
-        (Place.BETWEEN, "<details><summary>x</summary></details>", [(C, "<details><summary>x</summary></details>")], Place.CONCLUSION),
+        (
+            Place.BETWEEN,
+            "<details><summary>x</summary></details>",
+            [(C, "<details><summary>x</summary></details>")],
+            Place.CONCLUSION,
+        ),
         (Place.BETWEEN, "</think> <history>", [(C, "</think> <history>")], Place.CONCLUSION),
         (Place.SUMMARY, "a <\\/summary> b</summary>", [(S, "a </summary> b")], Place.AFTER),
         (Place.OPEN, "<\\think> is a tag", [(C, "<think> is a tag")], Place.PLAIN),
     ],
-)  # fmt: skip
+)
 def test_rules(start, text, events, place):
     assert read(text, start)[:2] == ([Event(kind, text) for kind, text in events], place)
 

@@ -37,9 +37,20 @@ class Memory:
 class Carry(Protocol):
     """A strategy for the round boundary. Pure: everything it knows is in its arguments."""
 
-    name: str
-    needs_prefill: bool
-    needs_token_ids: bool
+    @property
+    def name(self) -> str:
+        """The word for it in settings."""
+        ...
+
+    @property
+    def needs_prefill(self) -> bool:
+        """Whether prompts begin the model's turn."""
+        ...
+
+    @property
+    def needs_token_ids(self) -> bool:
+        """Whether prompts hold ids that the model generated."""
+        ...
 
     def open(self, fmt: Format, problem: Problem, memory: Memory) -> Prompt:
         """Return the prompt of a round."""

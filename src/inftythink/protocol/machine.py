@@ -101,6 +101,7 @@ _ENDS = {
     Action.ANSWERED: Outcome.ANSWERED,
     Action.MALFORMED: Outcome.MALFORMED,
     Action.TRUNCATED: Outcome.TRUNCATED,
+    Action.FAILED: Outcome.FAILED,
 }
 
 
@@ -131,9 +132,8 @@ class Machine:
     """
 
     def __init__(self, problem: Problem, fmt: Format, carry: Carry, policy: Policy, sample: int = 0) -> None:
-        if (fmt.thought == "opened") == (carry.name == "two_call") or (
-            carry.needs_prefill and fmt.thought == "written"
-        ):
+        needed = "written" if carry.name == "two_call" else "opened" if carry.needs_prefill else fmt.thought
+        if fmt.thought != needed:
             raise ProtocolError(f"the carry {carry.name!r} cannot work with thoughts {fmt.thought!r}; see make_format")
         self.problem = problem
         self.spent = 0
@@ -143,6 +143,7 @@ class Machine:
         self._memory = Memory()
         self._rounds: list[Round] = []
         self._limit = (Outcome.ROUND_LIMIT, "")
+        self._error: str | None = None
         tokens = self._round_tokens(1)
         if self._left() < tokens:
             raise ProtocolError(f"a budget of {policy.budget} tokens is less than one round of {tokens} (eta + gamma)")
@@ -161,15 +162,17 @@ class Machine:
         self._call += 1
         self._calls.append(completion.as_call(self._step.purpose, self._scaffold))
         self._texts.append((self._scaffold, completion))
+        reading = self._reading()
         if completion.stop is Stop.ABORT:
-            self._end(Outcome.FAILED, self._reading(), completion.error or "the backend aborted")
-            return
-        self._look_up(self._reading())
+            self._error = completion.error or "the backend aborted"
+            self._look_up(Read.ABORT, reading)
+        else:
+            self._look_up(_classify(reading), reading)
 
-    def _look_up(self, reading: Reading) -> None:
-        """Do what the table says for ``reading`` in the present state and round."""
+    def _look_up(self, read: Read, reading: Reading) -> None:
+        """Do what the table says in the present state and round."""
         last = self._k >= self._carry.rounds(self._policy)
-        self._act(TABLE[self._state][_classify(reading)][last], reading)
+        self._act(TABLE[self._state][read][last], reading)
 
     def _reading(self) -> Reading:
         """Read the round so far. What came of a call of its own is read by itself, and is what was asked for."""
@@ -190,7 +193,7 @@ class Machine:
         if action is Action.CUT:
             action = self._resolve_cut(reading)
         if action in _ENDS:
-            self._end(_ENDS[action], reading, _explain(reading))
+            self._end(_ENDS[action], reading, self._error or _explain(reading))
         elif action is Action.GIVE_UP or (action is Action.LIMIT and not answers):
             outcome, reason = self._limit if action is Action.GIVE_UP else (Outcome.ROUND_LIMIT, self._round_limit())
             self._end(outcome, reading, reason)
@@ -269,7 +272,8 @@ class Machine:
         """Let the model write on behind a stop string that was only content."""
         tokens = self._round_tokens(self._k) - sum(call.completion_tokens for call in self._calls)
         if tokens < 1:
-            self._look_up(Cut(reading.thought, reading.text, reading.place))
+            cut = Cut(reading.thought, reading.text, reading.place)
+            self._look_up(_classify(cut), cut)
         else:
             self._step = self._generate(State.REASON, Purpose.REASON, self._behind(""), tokens, self._fmt.stop)
 
@@ -335,20 +339,28 @@ class Machine:
 
     # -- ends --
 
-    def _end(self, outcome: Outcome, reading: Reading, reason: str | None) -> None:
+    def _end(self, outcome: Outcome, reading: Reading, reason: str) -> None:
         """Put the last round on record and finish."""
         if self._calls:
             unread = outcome is Outcome.FAILED or not isinstance(reading, Summary | Conclusion)
             summary = reading.text if isinstance(reading, Summary) and not unread else None
             raw = self._text() if unread else None
             self._rounds.append(Round(self._k, reading.thought, summary, tuple(self._calls), raw))
-        answered = outcome is Outcome.ANSWERED and isinstance(reading, Conclusion)
-        self._finish(outcome, reading.text if answered else None, reason)
+        self._finish(outcome, reading.text if isinstance(reading, Conclusion) else None, reason)
 
-    def _finish(self, outcome: Outcome, conclusion: str | None, reason: str | None) -> None:
+    def _finish(self, outcome: Outcome, conclusion: str | None, reason: str) -> None:
         self._state = State.DONE
-        rounds = tuple(self._rounds)
-        self._step = Done(Trajectory(self.problem, outcome, rounds, conclusion, self._sample, reason))
+        answered = outcome is Outcome.ANSWERED
+        self._step = Done(
+            Trajectory(
+                problem=self.problem,
+                outcome=outcome,
+                rounds=tuple(self._rounds),
+                conclusion=conclusion if answered else None,
+                sample=self._sample,
+                reason=None if answered else reason,
+            )
+        )
 
     # -- small facts --
 
@@ -392,15 +404,15 @@ def _classify(reading: Reading) -> Read:
             return Read.MALFORMED
 
 
-def _explain(reading: Reading) -> str | None:
-    """Say why a trajectory ends with this reading; None for an answer."""
+def _explain(reading: Reading) -> str:
+    """Say why a trajectory ends with this reading; nothing for an answer."""
     match reading:
         case Cut(_, _, place):
             return f"cut in the {'thought' if place is Place.BETWEEN else place.value}"
         case Malformed(_, reason):
             return reason
         case _:
-            return None
+            return ""
 
 
 def describe_table() -> str:
