@@ -94,7 +94,7 @@ class Assembler:
         text = self._whole_characters(self._without_end(piece), piece.stop is not None)
         kept = self._cutter.feed(text)
         if self.cut and len(kept) < len(text):
-            self._cut_ids(len(piece.ids or ()), "".join(self._text) + kept)
+            self._cut_ids(len(piece.ids or ()))
         reasoning = piece.reasoning
         if piece.matched and not self.cut:
             if (reasoning or self._reasoning) and not kept and not any(self._text):
@@ -120,13 +120,13 @@ class Assembler:
             text, self._held = whole, "" if last else text[len(whole) :]
         return text
 
-    def _cut_ids(self, fresh: int, text: str) -> None:
+    def _cut_ids(self, fresh: int) -> None:
         """Drop ids behind the one that completed the stop string; only the last ``fresh`` ones can be too many."""
-        if self._ids is None or self._renderer is None:
+        matched, kept = self._cutter.matched, len(self._ids or ())
+        if self._ids is None or self._renderer is None or matched is None:
             return
-        kept = len(self._ids)
         for _ in range(fresh - 1):
-            if len(self._renderer.decode(self._ids[: kept - 1])) < len(text):
+            if matched not in self._renderer.decode(self._ids[: kept - 1]):
                 break
             kept -= 1
         del self._ids[kept:], self._logprobs[kept:]

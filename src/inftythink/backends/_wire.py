@@ -116,7 +116,7 @@ class Dialect:
         if sampling.seed is not None:
             body["seed"] = sampling.seed
         if request.stop and self.tells_stop:
-            body["stop"] = list(request.stop)
+            body["stop"] = [text for text in request.stop if text]
         if stream and not self.native:
             body["stream_options"] = {"include_usage": True}
         return body | self._own(request)
