@@ -24,8 +24,10 @@ def served(
             server.odd_stream = odd_stream
             backend = OpenAI(server.url, **options)
             await backend.start()
-            yield backend
-            await backend.aclose()
+            try:
+                yield backend
+            finally:
+                await backend.aclose()
 
     return opened
 

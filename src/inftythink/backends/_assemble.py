@@ -166,9 +166,9 @@ class Assembler:
     def _count(self, text: str, reasoning: str) -> int:
         """Generated tokens: as told, unless this side cut the text, then what it saw."""
         told = self._told.get("completion_tokens")
-        if self.cut and self._ids is not None and (told is None or len(self._ids) < told):
+        if self._ids is not None and (told is None or (self.cut and len(self._ids) < told)):
             return len(self._ids)
-        if told is not None and (self.ended or not self.cut):
+        if told is not None:
             return told
         return self._pieces if self._streamed else _guess(text + reasoning)
 

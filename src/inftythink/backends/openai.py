@@ -113,16 +113,24 @@ class OpenAI:
             self._http = Http(self._base_url, self._api_key, self._timeout)
             self._slots = asyncio.Semaphore(self._max_connections)
         try:
-            cards = _models(await self._http.get("/models"))
+            self._choose(await self._list())
+            if self._dialect.takes_ids and not self._dialect.native:
+                await self._probe()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def _list(self) -> list[Mapping[str, Any]]:
+        """Ask for the models. A server without a list will do when the caller named the model."""
+        http = self._open()
+        try:
+            return _models(await http.get("/models"))
         except Failure as failure:
             if failure.status != 404 or self._model is None:
                 raise await self._final(failure, "/models", 1) from failure
-            cards = []  # a server without a list; the caller named the model
+            return []
         except GarbageError as error:
-            raise BackendFatalError(f"{self._http.url('/models')}: {error}") from None
-        self._choose(cards)
-        if self._dialect.takes_ids and not self._dialect.native:
-            await self._probe()
+            raise BackendFatalError(f"{http.url('/models')}: {error}") from None
 
     def _choose(self, models: list[Mapping[str, Any]]) -> None:
         """Pick the model; learn engine and context from its card."""
