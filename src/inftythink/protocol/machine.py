@@ -107,7 +107,11 @@ _ENDS = {
 
 @dataclass(frozen=True, slots=True)
 class Generate:
-    """Ask a model for at most ``max_tokens`` tokens behind ``prompt``; it is call number ``call`` of the trajectory."""
+    """Ask a model for at most ``max_tokens`` tokens behind ``prompt``; it is call number ``call`` of the trajectory.
+
+    ``scaffold`` ends the prompt when the protocol wrote it there for this call. ``alone`` marks a call whose text is
+    read by itself, not as more of its round's.
+    """
 
     prompt: Prompt
     stop: tuple[str, ...]
@@ -115,6 +119,8 @@ class Generate:
     purpose: Purpose
     k: int
     call: int
+    scaffold: str
+    alone: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +272,7 @@ class Machine:
         self._state = state
         self._scaffold = scaffold
         self._alone = state is not State.REASON and not prompt.prefill
-        return Generate(prompt, stop, tokens, purpose, self._k, self._call)
+        return Generate(prompt, stop, tokens, purpose, self._k, self._call, scaffold, self._alone)
 
     def _go_on(self, reading: Interrupted) -> None:
         """Let the model write on behind a stop string that was only content."""
