@@ -111,23 +111,26 @@ class Step:
 class Generation:
     """Token by token, as the engines do it: stop strings are looked for after every token, and trimmed."""
 
-    def __init__(self, text: str, limit: int, stop: list[str], hold: bool) -> None:
-        self.source, self.limit, self.stop, self.hold = [*encode(text), EOS], limit, stop, hold
+    def __init__(self, text: str, limit: int, stop: list[str], trim: bool = True, show_end: bool = False) -> None:
+        self.source, self.limit, self.stop = [*encode(text), EOS], limit, stop
+        self.trim, self.show_end = trim, show_end
         self.text, self.ids, self.reason, self.matched = "", [], "length", None
         self.sent = 0
 
     def steps(self) -> Iterator[Step]:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        held = max((len(s) for s in self.stop), default=1) - 1 if self.hold else 0
+        held = max((len(s) for s in self.stop), default=1) - 1 if self.trim else 0
         for token in self.source[: self.limit]:
             self.ids.append(token)
             if token == EOS:
                 self.reason = "stop"
+                self.text += SPECIAL[EOS] if self.show_end else ""
             else:
                 self.text += decoder.decode(token_bytes(token))
             hit = next((s for s in self.stop if s in self.text), None)
             if hit is not None:
-                self.text, self.reason, self.matched = self.text[: self.text.index(hit)], "stop", hit
+                self.text = self.text[: self.text.index(hit)] if self.trim else self.text
+                self.reason, self.matched = "stop", hit
             over = self.reason == "stop" or len(self.ids) == self.limit
             end = len(self.text) if over else max(self.sent, len(self.text) - held)
             new, self.sent = self.text[self.sent : end], max(self.sent, end)
@@ -137,7 +140,7 @@ class Generation:
 
 
 class FakeServer:
-    """``async with FakeServer("vllm") as server: OpenAI(server.url)``. Flavours: vllm, llamacpp, openai.
+    """``async with FakeServer("vllm") as server: OpenAI(server.url)``. Flavours: vllm, sglang, llamacpp, openai.
 
     ``faults`` are used up one by one by POST requests, ``model_faults`` by GET /v1/models. ``open`` counts requests
     that the server is working on, ``requests`` keeps the bodies, ``reasoning`` names the field for thoughts
@@ -196,7 +199,7 @@ class FakeServer:
             return web.Response(status=fault.status, text=fault.body, headers=fault.headers)
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
             return _error(401, "Incorrect API key provided", "invalid_api_key")
-        owner = {"vllm": "vllm", "llamacpp": "llamacpp"}.get(self.flavour, "system")
+        owner = self.flavour if self.flavour in ("vllm", "sglang", "llamacpp") else "system"
         cards = [{"id": name, "object": "model", "owned_by": owner} for name in self.models]
         if self.context and self.flavour == "vllm":
             cards = [card | {"max_model_len": self.context} for card in cards]
@@ -268,7 +271,10 @@ class FakeServer:
         limit = body.get("n_predict", body.get("max_completion_tokens", body.get("max_tokens", 16)))
         if self.context and length >= self.context:
             return _error(400, *_too_long(self.flavour, length, self.context))
-        generation = Generation(self.reply(user, begun, seed), limit, body.get("stop") or [], hold=True)
+        # SGLang leaves the stop string, the rest of its token and the end token in the text when it is asked to.
+        trim = not body.get("no_stop_trim")
+        show_end = not trim and body.get("skip_special_tokens") is False
+        generation = Generation(self.reply(user, begun, seed), limit, body.get("stop") or [], trim, show_end)
         dialect = _Native() if request.path == "/completion" else _Wire(self, request.path, body)
         dialect.prompt_tokens, dialect.prompt_ids = length, body.get("prompt")
         if body.get("stream"):
@@ -335,7 +341,7 @@ class _Wire:
     def __init__(self, server: FakeServer, path: str, body: dict[str, Any]) -> None:
         self.server, self.body = server, body
         self.chat = path.endswith("chat/completions")
-        self.ids = server.flavour == "vllm" and bool(body.get("return_token_ids"))
+        self.ids = server.flavour in ("vllm", "sglang") and bool(body.get("return_token_ids"))
         self.prompt_tokens, self.prompt_ids = 0, None
         self.first, self.thought, self.waiting = True, True, ""
 
@@ -343,6 +349,9 @@ class _Wire:
         choice: dict[str, Any] = {"index": 0, "finish_reason": generation.reason if over else None}
         if self.server.flavour == "vllm":
             choice["stop_reason"] = generation.matched if over else None
+        if self.server.flavour == "sglang":
+            ended = EOS if generation.reason == "stop" else None
+            choice["matched_stop"] = (generation.matched or ended) if over else None
         if not self.chat:
             return choice | {"text": text}
         name = self.server.reasoning

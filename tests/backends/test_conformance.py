@@ -60,6 +60,8 @@ class TestOpenAI(BackendContract):
     cases = (
         http("vllm-ids", "vllm", renderer=ByteRenderer()),
         http("vllm-chat", "vllm"),
+        http("sglang-ids", "sglang", renderer=ByteRenderer()),
+        http("sglang-chat", "sglang"),
         http("llamacpp-ids", "llamacpp", renderer=ByteRenderer()),
         http("llamacpp-chat", "llamacpp"),
         http("cloud-text", "openai", renderer=ByteRenderer()),
