@@ -1,0 +1,165 @@
+"""Small tokenizers that behave like the real ones: byte-level or metaspace BPE, with imitations of real chat templates."""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+WORDS = "the think summary history user assistant system model answer is and so therefore question what".split()
+
+# Each imitates the template of a family: what it opens, deletes, strips, inserts and refuses.
+TEMPLATES = {
+    # Qwen2.5: inserts a system prompt of its own
+    "qwen25": (
+        "{%- if messages[0]['role'] != 'system' %}{{- '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{%- endif %}"
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>' + '\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+    ),
+    # Qwen3: deletes thoughts of earlier turns, opens a thought, or writes an empty one when thinking is off
+    "qwen3": (
+        "{%- for m in messages %}{%- set content = m.content %}"
+        "{%- if m.role == 'assistant' %}{%- if '</think>' in content %}"
+        "{%- set content = content.split('</think>')[-1].lstrip('\n') %}{%- endif %}{%- endif %}"
+        "{{- '<|im_start|>' + m.role + '\n' + content + '<|im_end|>\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}"
+        "{%- if enable_thinking is defined and enable_thinking is false %}{{- '<think>\n\n</think>\n\n' }}"
+        "{%- else %}{{- '<think>\n' }}{%- endif %}{%- endif %}"
+    ),
+    # DeepSeek-R1-Distill: begins a sequence, opens a thought, deletes thoughts of earlier turns
+    "r1": (
+        "{{ bos_token }}{%- for m in messages %}{%- if m.role == 'system' %}{{ m.content }}"
+        "{%- elif m.role == 'user' %}{{ '<｜User｜>' + m.content }}"
+        "{%- else %}{%- set content = m.content %}{%- if '</think>' in content %}"
+        "{%- set content = content.split('</think>')[-1] %}{%- endif %}"
+        "{{ '<｜Assistant｜>' + content + '<｜end▁of▁sentence｜>' }}{%- endif %}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{ '<｜Assistant｜><think>\n' }}{%- endif %}"
+    ),
+    # Llama-3: begins a sequence, strips content
+    "llama3": (
+        "{{- bos_token }}{%- for m in messages %}{{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\n\n'"
+        " + m['content'] | trim + '<|eot_id|>' }}{%- endfor %}{%- if add_generation_prompt %}"
+        "{{- '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{%- endif %}"
+    ),
+    # Gemma: refuses the system role and two turns of one role, strips content
+    "gemma": (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Conversation roles must alternate user/assistant') }}{% endif %}"
+        "{% set role = 'model' if m['role'] == 'assistant' else 'user' %}"
+        "{{ '<start_of_turn>' + role + '\n' + m['content'] | trim + '<end_of_turn>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+    ),
+    # Llama-2: markers that are plain text, so that content is encoded together with them
+    "llama2": (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + ' [/INST]' }}"
+        "{% elif m.role == 'system' %}{{ '<<SYS>>\n' + m.content + '\n<</SYS>>\n\n' }}"
+        "{% else %}{{ ' ' + m.content + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+}
+CHATML = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+THINK = [AddedToken(t, special=False, normalized=False) for t in ("<think>", "</think>", "<tool_call>", "</tool_call>")]
+R1 = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"]
+LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+SPACES = [AddedToken(" " * n, special=False, normalized=True) for n in range(8, 1, -1)]
+
+CHAT = ("qwen25", "qwen3", "qwen3-quiet", "r1", "llama3", "gemma")
+METASPACE = ("llama2-first", "llama2-always", "llama2-prepend")
+BASE = ("neox", "base-bos")
+ALL = (*CHAT, *METASPACE, *BASE)
+
+
+@lru_cache
+def tiny(name: str) -> PreTrainedTokenizerFast:
+    """Return the small tokenizer of that name, always the same object."""
+    if name in METASPACE:
+        return _metaspace(name)
+    family = name.removesuffix("-quiet")
+    added, bos, eos = {
+        "qwen25": (CHATML, None, "<|endoftext|>"),
+        "qwen3": ([*CHATML, *THINK], None, "<|im_end|>"),
+        "r1": ([*R1, *THINK], R1[0], R1[1]),
+        "llama3": (LLAMA3, LLAMA3[0], LLAMA3[4]),
+        "gemma": (["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>"], "<bos>", "<eos>"),
+        "neox": (["<|endoftext|>", "<|padding|>", *SPACES], None, "<|endoftext|>"),
+        "base-bos": (["<s>", "</s>"], "<s>", "</s>"),
+    }[family]
+    backend = byte_level()
+    special = [t if isinstance(t, AddedToken) else AddedToken(t, special=True, normalized=False) for t in added]
+    backend.add_tokens(special)
+    if family in ("llama3", "base-bos"):
+        bos_id = backend.token_to_id(bos)
+        backend.post_processor = processors.TemplateProcessing(f"{bos} $A", special_tokens=[(bos, bos_id)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=bos, eos_token=eos, chat_template=TEMPLATES.get(family), name_or_path=name
+    )
+
+
+def options(name: str) -> dict[str, bool]:
+    """Return what the template of that name is told."""
+    return {"enable_thinking": False} if name.endswith("-quiet") else {}
+
+
+def byte_level() -> Tokenizer:
+    """Return a byte-level BPE tokenizer of all bytes and a few words, without added tokens."""
+    vocab = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = _merges([w for word in WORDS for w in (word, "Ġ" + word)] + ["ĊĊ", ">Ċ", "</"], vocab)
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    backend.decoder = decoders.ByteLevel()
+    return backend
+
+
+def _metaspace(name: str) -> PreTrainedTokenizerFast:
+    """Return a SentencePiece-like BPE tokenizer with byte fallback that puts a space before a text."""
+    vocab = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"<0x{byte:02X}>": 3 + byte for byte in range(256)}
+    for code in range(33, 127):
+        vocab[chr(code)] = len(vocab)
+    vocab["▁"] = len(vocab)
+    merges = _merges([w for word in WORDS for w in (word, "▁" + word)] + ["▁[", "▁▁"], vocab)
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    if name.endswith("prepend"):
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        scheme = name.rpartition("-")[2]
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<unk>", "<s>", "</s>")])
+    backend.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        chat_template=TEMPLATES["llama2"],
+        name_or_path=name,
+    )
+
+
+def _merges(words: list[str], vocab: dict[str, int]) -> list[tuple[str, str]]:
+    """Add to ``vocab`` what builds each word from the left, and return the merges."""
+    merges = []
+    for word in words:
+        for end in range(2, len(word) + 1):
+            if word[:end] not in vocab:
+                vocab[word[:end]] = len(vocab)
+                merges.append((word[: end - 1], word[end - 1]))
+    return merges
+
+
+def smollm2_folder() -> Path:
+    """Return the folder that ``scripts/smollm2.py`` fills."""
+    cache = Path(os.environ.get("INFTYTHINK_CACHE") or "~/.cache/inftythink").expanduser()
+    folder = cache / "smollm2-135m-instruct"
+    if not (folder / "model.safetensors").is_file():
+        raise FileNotFoundError(f"{folder} does not hold the model; run scripts/smollm2.py (make setup does)")
+    return folder
+
+
+@lru_cache
+def smollm2() -> PreTrainedTokenizerFast:
+    """Return the real tokenizer of SmolLM2-135M-Instruct."""
+    return AutoTokenizer.from_pretrained(smollm2_folder())
