@@ -1,4 +1,4 @@
-"""Small tokenizers that behave like the real ones: byte-level or metaspace BPE, with imitations of real chat templates."""
+"""Small tokenizers that behave like the real ones, with imitations of real chat templates, and a small model."""
 
 import os
 from functools import lru_cache
@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-WORDS = "the think summary history user assistant system model answer is and so therefore question what".split()
+WORDS = ("the", "think", "summary", "history", "user", "assistant", "system", "model", "answer", "is", "and", "so")
 
 # Each imitates the template of a family: what it opens, deletes, strips, inserts and refuses.
 TEMPLATES = {
