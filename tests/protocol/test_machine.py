@@ -304,7 +304,7 @@ def test_intervals_cut_where_they_say_and_always_summarise():
 def test_tail_opens_each_chunk_with_the_first_and_last_tokens():
     policy = Policy(eta=40, gamma=10, phi=3)
     m = machine("tail", policy)  # keeps the first 5 and the last 20
-    assert step(m).max_tokens == 40
+    assert (step(m).max_tokens, step(m).stop) == (40, ())
     asked = step(m, Completion("x", Stop.LENGTH, completion_tokens=40, token_ids=tuple(range(40))))
     assert (asked.k, asked.max_tokens) == (2, 15)
     assert asked.prompt.prefill[1].ids == (*range(5), *range(20, 40))
@@ -335,6 +335,7 @@ def test_tail_without_token_ids_is_our_own_mistake():
 
 
 def test_none_has_one_round_whatever_phi_says():
+    assert step(machine("none")).stop == ()
     assert drive(machine("none"), ANSWER).outcome is Outcome.ANSWERED
     assert drive(machine("none", STOPS), CUT).outcome is Outcome.TRUNCATED
     assert drive(machine("none", STOPS), SUMMARY).outcome is Outcome.ROUND_LIMIT

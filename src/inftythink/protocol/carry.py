@@ -52,6 +52,10 @@ class Carry(Protocol):
         """Whether prompts hold ids that the model generated."""
         ...
 
+    def stop(self, fmt: Format) -> tuple[str, ...]:
+        """Return the strings that end a round besides the end-of-sequence token."""
+        ...
+
     def open(self, fmt: Format, problem: Problem, memory: Memory) -> Prompt:
         """Return the prompt of a round."""
         ...
@@ -84,6 +88,10 @@ class SummaryCarry:
     name: str = "summary"
     needs_prefill: bool = True
     needs_token_ids: bool = False
+
+    def stop(self, fmt: Format) -> tuple[str, ...]:
+        """The end of the summary."""
+        return fmt.stop
 
     def open(self, fmt: Format, problem: Problem, memory: Memory) -> Prompt:
         """Question, and the history behind it."""
@@ -124,6 +132,10 @@ class TailCarry(SummaryCarry):
     needs_prefill: bool = True
     needs_token_ids: bool = True
 
+    def stop(self, fmt: Format) -> tuple[str, ...]:
+        """No summary is waited for."""
+        return ()
+
     def open(self, fmt: Format, problem: Problem, memory: Memory) -> Prompt:
         """Question, and an opened thought with what was carried."""
         kept = memory.head + memory.tail
@@ -150,6 +162,10 @@ class NoCarry(SummaryCarry):
 
     name: str = "none"
     needs_prefill: bool = False
+
+    def stop(self, fmt: Format) -> tuple[str, ...]:
+        """No summary is waited for."""
+        return ()
 
     def rounds(self, policy: Policy) -> int:
         """One."""

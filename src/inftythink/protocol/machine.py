@@ -154,7 +154,7 @@ class Machine:
         if self._left() < tokens:
             raise ProtocolError(f"a budget of {policy.budget} tokens is less than one round of {tokens} (eta + gamma)")
         self._open()
-        self._step: Generate | Done = self._generate(State.REASON, Purpose.REASON, self._prompt, tokens, fmt.stop)
+        self._step: Generate | Done = self._reason(self._prompt, tokens)
 
     def next(self) -> Generate | Done:
         """Say what to do now. Asking twice gives the same answer."""
@@ -254,11 +254,14 @@ class Machine:
         reason = f"budget of {self._policy.budget} tokens: {left} left, a round may take {tokens}"
         if left >= tokens:
             self._open()
-            self._step = self._generate(State.REASON, Purpose.REASON, self._prompt, tokens, self._fmt.stop)
+            self._step = self._reason(self._prompt, tokens)
         elif self._policy.on_limit == "answer":
             self._answer_afresh(Outcome.TOKEN_LIMIT, reason)
         else:
             self._finish(Outcome.TOKEN_LIMIT, None, reason)
+
+    def _reason(self, prompt: Prompt, tokens: int) -> Generate:
+        return self._generate(State.REASON, Purpose.REASON, prompt, tokens, self._carry.stop(self._fmt))
 
     def _generate(
         self,
@@ -281,7 +284,7 @@ class Machine:
             cut = Cut(reading.thought, reading.text, reading.place)
             self._look_up(_classify(cut), cut)
         else:
-            self._step = self._generate(State.REASON, Purpose.REASON, self._behind(""), tokens, self._fmt.stop)
+            self._step = self._reason(self._behind(""), tokens)
 
     def _summarise(self, reading: Reading) -> None:
         """Ask for this round's summary: in a call of its own, or by letting the same round go on."""
