@@ -51,10 +51,8 @@ class ModelSettings:
         "the server's interface; auto takes completions where prompts must be token ids and a tokenizer is known",
     )
     template: Literal["auto", "chat", "plain"] = option("auto", "prompt layout; plain is for base models")
-    template_options: dict[str, str] = option(
-        {}, "option of the chat template (enable_thinking=false)", flag="--template-option"
-    )
-    extra: dict[str, str] = option({}, "field of every request to the server, its value as JSON", flag="--extra")
+    template_option: dict[str, str] = option({}, "option of the chat template (enable_thinking=false)")
+    extra: dict[str, str] = option({}, "field of every request to the server, its value as JSON")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of a model in this process")
     device: str = option("auto", "where a model in this process runs: auto, cpu, cuda, cuda:1, mps", identity=False)
     max_batch: Count = option(16, "most sequences at once of a model in this process", identity=False)
@@ -83,7 +81,7 @@ def connect(settings: ModelSettings, *, carry: str, command: str = "inftythink s
         tokenizer=settings.tokenizer,
         mode=settings.mode,
         template=settings.template,
-        template_options={name: _value(name, text) for name, text in settings.template_options.items()},
+        template_options={name: _value(name, text) for name, text in settings.template_option.items()},
         extra={name: _value(name, text) for name, text in settings.extra.items()},
         dtype=settings.dtype,
         device=settings.device,
