@@ -1,16 +1,22 @@
 """Small tokenizers that behave like the real ones, with imitations of real chat templates, and a small model."""
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WORDS = ("the", "think", "summary", "history", "user", "assistant", "system", "model", "answer", "is", "and", "so")
 
 # Each imitates the template of a family: what it opens, deletes, strips, inserts and refuses.
 TEMPLATES = {
+    "chatml": (
+        "{%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endfor %}"
+        "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+    ),
     # Qwen2.5: inserts a system prompt of its own
     "qwen25": (
         "{%- if messages[0]['role'] != 'system' %}{{- '<|im_start|>system\nYou are helpful.<|im_end|>\n' }}{%- endif %}"
@@ -101,10 +107,11 @@ def options(name: str) -> dict[str, bool]:
     return {"enable_thinking": False} if name.endswith("-quiet") else {}
 
 
-def byte_level() -> Tokenizer:
+def byte_level(words: tuple[str, ...] = WORDS) -> Tokenizer:
     """Return a byte-level BPE tokenizer of all bytes and a few words, without added tokens."""
     vocab = {symbol: i for i, symbol in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    merges = _merges([w for word in WORDS for w in (word, "Ġ" + word)] + ["ĊĊ", ">Ċ", "</"], vocab)
+    pieces = [w for word in words for w in (word, "Ġ" + word)] + ["ĊĊ", ">Ċ", "</"] if words else []
+    merges = _merges(pieces, vocab)
     backend = Tokenizer(models.BPE(vocab=vocab, merges=merges))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     backend.decoder = decoders.ByteLevel()
@@ -163,3 +170,62 @@ def smollm2_folder() -> Path:
 def smollm2() -> PreTrainedTokenizerFast:
     """Return the real tokenizer of SmolLM2-135M-Instruct."""
     return AutoTokenizer.from_pretrained(smollm2_folder())
+
+
+def llama(vocabulary: int, **changes: int) -> LlamaForCausalLM:
+    """Return a small Llama with random weights, always the same."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 1024}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.5}
+    config = LlamaConfig(vocab_size=vocabulary, **(sizes | heads | changes), bos_token_id=None, eos_token_id=None)
+    return LlamaForCausalLM(config).eval()
+
+
+@lru_cache
+def bytes_tokenizer() -> PreTrainedTokenizerFast:
+    """Return a tokenizer of single bytes with a chat template."""
+    backend = byte_level(())
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in CHATML])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", chat_template=TEMPLATES["chatml"], name_or_path="bytes"
+    )
+
+
+@lru_cache
+def taught(pairs: tuple[tuple[str, str], ...], steps: int = 150) -> LlamaForCausalLM:
+    """Return a small Llama of single bytes that has learnt to answer each prompt's question; in float64, on one thread.
+
+    Bytes that no answer holds are never said, so that what it says is always text.
+    """
+    tokenizer = bytes_tokenizer()
+    model = llama(len(tokenizer), hidden_size=64, intermediate_size=128, initializer_range=0.05)  # type: ignore[arg-type]
+    rows = []
+    for question, answer in pairs:
+        prompt = tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False
+        )
+        rows.append((prompt, tokenizer(answer + "<|im_end|>").input_ids))
+    width = max(len(prompt) + len(answer) for prompt, answer in rows)
+    ids = torch.tensor([p + a + [0] * (width - len(p) - len(a)) for p, a in rows])
+    labels = torch.tensor([[-100] * len(p) + a + [-100] * (width - len(p) - len(a)) for p, a in rows])
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    model.train()
+    for _ in range(steps):
+        loss = model(input_ids=ids, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    said = {token for _, answer in rows for token in answer}
+    never_say(model, set(range(len(tokenizer))) - said)
+    return model.eval().to(torch.float64)
+
+
+def never_say(model: LlamaForCausalLM, tokens: Iterable[int]) -> LlamaForCausalLM:
+    """Take tokens out of what a model can say."""
+    old = model.lm_head
+    head = torch.nn.Linear(old.in_features, old.out_features, dtype=old.weight.dtype)
+    head.weight, head.bias = old.weight, torch.nn.Parameter(torch.zeros(old.out_features, dtype=old.weight.dtype))
+    head.bias.data[sorted(tokens)] = -1e4
+    model.lm_head = head
+    return model
