@@ -106,7 +106,7 @@ class Boundaries:
     def _whole(self, start: int, place: int) -> int:
         """Move ``place`` back, by 32 characters at most, to where no character is torn from what belongs to it."""
         for back in range(place, max(start, place - 32), -1):
-            if not _clings(self.text, back):
+            if not _clings(self.text, start, back):
                 return back
         return place
 
@@ -164,18 +164,16 @@ def _scan(text: str, position: int, spans: list[tuple[int, int]]) -> int | None:
     return behind if kind == "fence" else None
 
 
-def _clings(text: str, place: int) -> bool:
-    """Tell whether the character at ``place`` belongs to the one before it."""
+def _clings(text: str, start: int, place: int) -> bool:
+    """Tell whether the character at ``place`` belongs to the one before it; ``start`` is known to be free."""
     if place >= len(text):
         return False
     before, here = text[place - 1], text[place]
     if here < "\u0300":
         return before == "\r" and here == "\n"
     if "\U0001f1e6" <= here <= "\U0001f1ff" and "\U0001f1e6" <= before <= "\U0001f1ff":  # half a flag, by parity
-        run = 1
-        while place - run - 1 >= 0 and "\U0001f1e6" <= text[place - run - 1] <= "\U0001f1ff" and run < 32:
-            run += 1
-        return run % 2 == 1
+        flags = re.search(r"[\U0001f1e6-\U0001f1ff]+\Z", text[start:place])
+        return flags is not None and len(flags[0]) % 2 == 1
     joiners = ("\u200d", "\ufe0e", "\ufe0f", "\u20e3")
     return (
         here in joiners

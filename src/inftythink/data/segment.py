@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple, get_args
 from inftythink.data.boundaries import LEVELS, Boundaries
 from inftythink.data.read import Reject
 from inftythink.data.tokens import Counter
-from inftythink.errors import UsageError
+from inftythink.errors import InputError, UsageError
 
 Partition = Literal["greedy", "balanced", "reference"]
 
@@ -43,7 +43,7 @@ def segment(reasoning: str, eta: int, counter: Counter, partition: Partition = "
     ``greedy`` fills each segment as far as it goes; ``balanced`` makes as many segments, as even as the pieces allow;
     ``reference`` is the rule of the published script, whose segments can be over eta. Takes time in proportion to the
     text. The result is a ``Reject`` (without an id) for an empty text, half a surrogate pair, a character of more than
-    ``eta`` tokens, and, under ``reference``, an empty piece. Raises ``UsageError`` for an eta below 1.
+    ``eta`` tokens or of none, and, under ``reference``, an empty piece. Raises ``UsageError`` for an eta below 1.
     """
     if eta < 1:
         raise UsageError(f"eta is {eta}; a segment needs at least 1 token")
@@ -55,9 +55,12 @@ def segment(reasoning: str, eta: int, counter: Counter, partition: Partition = "
         reasoning.encode()
     except UnicodeEncodeError as error:
         return Reject("", "segment", "invalid_unicode", f"half a surrogate pair at character {error.start}")
-    if partition == "reference":
-        return _reference(reasoning, eta, counter)
-    return _Segmenter(reasoning, eta, counter).run(partition)
+    try:
+        if partition == "reference":
+            return _reference(reasoning, eta, counter)
+        return _Segmenter(reasoning, eta, counter).run(partition)
+    except InputError as error:
+        return Reject("", "segment", "no_token", str(error))
 
 
 class _Piece(NamedTuple):
