@@ -100,10 +100,18 @@ def test_a_forced_answer_from_texts():
 
 
 def test_an_unfinished_round_is_not_ended():
-    trajectory, _ = run("summary", [Completion("r", Stop.LENGTH), Completion("half", Stop.LENGTH)])
+    trajectory, _ = run("summary", [Completion("r</think>4", Stop.LENGTH), Completion("2", Stop.LENGTH)])
     (row,) = rows(trajectory)
     assert not row.ended
-    assert text(row) == "r\n</think>\n\n<summary>\nhalf"
+    assert text(row) == "r</think>42"
+
+
+def test_a_summary_that_was_cut_is_a_row_as_it_was_written():
+    said = [Completion("r", Stop.LENGTH), Completion("half", Stop.LENGTH), Completion("r</think>42", Stop.STOP)]
+    trajectory, seen = run("summary", said)
+    first, second = rows(trajectory)
+    assert (text(first), first.ended) == ("r\n</think>\n\n<summary>\nhalf", False)
+    assert [first.prompt, second.prompt] == seen
 
 
 def test_tail_rows_open_with_what_inference_carried_and_need_ids():

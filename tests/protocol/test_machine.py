@@ -178,7 +178,7 @@ def test_a_cut_summary_goes_on_within_gamma():
 @pytest.mark.parametrize(
     ("completion", "outcome"),
     [
-        (said("endless", Stop.LENGTH), Outcome.TRUNCATED),
+        (said("", Stop.LENGTH), Outcome.TRUNCATED),
         (said("not closed"), Outcome.MALFORMED),
         (said("</summary>"), Outcome.MALFORMED),
         (said("", Stop.ABORT, error="gone"), Outcome.FAILED),
@@ -186,6 +186,17 @@ def test_a_cut_summary_goes_on_within_gamma():
 )
 def test_ends_of_a_forced_summary(completion, outcome):
     assert drive(machine(), CUT, completion).outcome is outcome
+
+
+def test_a_summary_that_does_not_end_within_gamma_is_carried_as_far_as_it_goes():
+    m = machine()
+    asked = step(m, CUT, said("endless", Stop.LENGTH))
+    assert (asked.k, prefill(asked)) == (2, "<history>\nendless\n</history>\n<think>\n")
+    first = drive(m, ANSWER).rounds[0]
+    assert (first.summary, first.stop, first.raw) == ("endless", Stop.LENGTH, "r\n</think>\n\n<summary>\nendless")
+    interval = Policy(eta=40, gamma=10, phi=3, interval=(25, 25), on_cut="stop")
+    trajectory = drive(machine(policy=interval), CUT, said("endless", Stop.LENGTH))
+    assert (trajectory.outcome, trajectory.reason) == (Outcome.TRUNCATED, "cut in the summary")
 
 
 def test_a_cut_at_phi_is_truncated_or_answered():
@@ -375,7 +386,9 @@ def test_two_call_sends_the_thought_to_a_summariser_and_goes_on_from_its_notes()
 @pytest.mark.parametrize(
     ("summary", "outcome", "reason"),
     [
-        (said("too long", Stop.LENGTH), Outcome.TRUNCATED, "cut in the summary"),
+        (said(" ", Stop.LENGTH), Outcome.TRUNCATED, "cut in the summary"),
+        (said("<think>hm", Stop.LENGTH), Outcome.TRUNCATED, "cut in the summary"),
+        (said("", Stop.LENGTH, reasoning="hm"), Outcome.TRUNCATED, "cut in the summary"),
         (said("  "), Outcome.MALFORMED, "no summary: empty completion"),
         (said("", Stop.ABORT, error="x"), Outcome.FAILED, "x"),
     ],
@@ -383,6 +396,14 @@ def test_two_call_sends_the_thought_to_a_summariser_and_goes_on_from_its_notes()
 def test_ends_of_a_two_call_summary(summary, outcome, reason):
     trajectory = drive(machine("two_call"), CUT, summary)
     assert (trajectory.outcome, trajectory.reason, trajectory.rounds[0].thought) == (outcome, reason, "r")
+
+
+@pytest.mark.parametrize("cut", ["x = 1, an", "<think>hm</think>x = 1, an", "<summary>x = 1, an"])
+def test_a_two_call_summary_that_was_cut_is_carried_as_far_as_it_goes(cut):
+    m = machine("two_call")
+    assert "x = 1, an" in step(m, CUT, said(cut, Stop.LENGTH)).prompt.turns[-1].text
+    strict = Policy(eta=40, gamma=10, phi=3, on_cut="stop")
+    assert drive(machine("two_call", strict), CUT, said(cut, Stop.LENGTH)).outcome is Outcome.TRUNCATED
 
 
 def test_two_call_at_phi_asks_for_the_answer_and_says_when_none_came():

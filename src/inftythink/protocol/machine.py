@@ -63,6 +63,7 @@ class Action(enum.Enum):
     FINISH = "the same round finishes it, or TRUNCATED"
     LIMIT = "a forced answer, or ROUND_LIMIT"
     LIMIT_CUT = "a forced answer, or TRUNCATED"
+    CARRY_CUT = "round k+1 with what there is of the summary, or TRUNCATED"
     GIVE_UP = "the outcome of the limit that forced the answer"
     ANSWERED = "ANSWERED"
     TRUNCATED = "TRUNCATED"
@@ -83,7 +84,7 @@ TABLE: dict[State, dict[Read, tuple[Action, Action]]] = {
     State.SUMMARY: {  # only asked for while rounds are left
         Read.ABORT: (Action.FAILED, Action.FAILED),
         Read.SUMMARY: (Action.NEXT_ROUND, Action.LIMIT),
-        Read.CUT: (Action.TRUNCATED, Action.TRUNCATED),
+        Read.CUT: (Action.CARRY_CUT, Action.CARRY_CUT),
         Read.MALFORMED: (Action.MALFORMED, Action.MALFORMED),
     },
     State.ANSWER: {
@@ -191,13 +192,19 @@ class Machine:
             case Malformed(_, reason):
                 return Malformed(thought, f"no {'summary' if summary else 'answer'}: {reason}")
             case unfinished:
-                return Cut(thought, unfinished.thought, Place.SUMMARY if summary else Place.CONCLUSION)
+                last = self._texts[-1][1]
+                only_thought = last.reasoning is not None or last.text.lstrip().startswith(f"<{_WRITTEN.tags.think}>")
+                text = getattr(unfinished, "text", "") or ("" if only_thought else unfinished.thought)
+                return Cut(thought, text.strip(), Place.SUMMARY if summary else Place.CONCLUSION)
 
     def _act(self, action: Action, reading: Reading) -> None:
         """Do ``action``; which of its ways, the policy says."""
         answers = self._policy.on_limit == "answer"
         if action is Action.CUT:
             action = self._resolve_cut(reading)
+        elif action is Action.CARRY_CUT:
+            kept = self._policy.on_cut == "summarise" and isinstance(reading, Cut) and reading.text.strip()
+            action = Action.NEXT_ROUND if kept else Action.TRUNCATED
         if action in _ENDS:
             self._end(_ENDS[action], reading, self._error or _explain(reading))
         elif action is Action.GIVE_UP or (action is Action.LIMIT and not answers):

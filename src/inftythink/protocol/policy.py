@@ -17,9 +17,10 @@ class Policy:
     ``budget``: most generated tokens over all rounds; None is no limit.
     ``interval``: None lets the model decide when to summarise (adaptive); ``(k, k)`` summarises every ``k`` tokens,
     ``(lo, hi)`` after a number drawn from the range for each round (InftyThink+, ablation "when to summarise").
-    ``on_cut``: a round cut inside its thought gets its summary in the same round ("summarise"), or ends the
-    trajectory as TRUNCATED ("stop"). ``on_limit``: at ``phi``, or when the budget ends, the model is made to answer
-    within ``gamma`` tokens ("answer"), or the trajectory ends there ("stop"). ``seed`` feeds the draw of ``interval``.
+    ``on_cut``: a round cut inside its thought gets its summary in the same round ("summarise"; should that not end
+    within ``gamma`` either, what there is of it is carried), or ends the trajectory as TRUNCATED ("stop").
+    ``on_limit``: at ``phi``, or when the budget ends, the model is made to answer within ``gamma`` tokens ("answer"),
+    or the trajectory ends there ("stop"). ``seed`` feeds the draw of ``interval``.
     """
 
     eta: int = 4096
