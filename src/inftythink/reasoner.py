@@ -107,7 +107,8 @@ class Reasoner:
         if carry.needs_prefill and not able.prefill:
             raise UsageError(
                 f"the carry {self.carry!r} begins the model's turn for it, which {self.backend.name} cannot do over "
-                "its chat interface. Give a tokenizer so that its completions interface is used, or use --carry two_call."
+                "its chat interface. Give a tokenizer, so that its completions interface is used, or use the carry "
+                "two_call."
             )
         if carry.needs_token_ids and not able.token_ids:
             raise UsageError(f"the carry {self.carry!r} needs token ids, which {self.backend.name} does not return")

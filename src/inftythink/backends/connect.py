@@ -60,11 +60,17 @@ class ModelSettings:
     retries: Count = option(5, "how often a request is tried again", identity=False)
 
 
-def connect(settings: ModelSettings, *, carry: str, command: str = "inftythink solve 'What is 2 + 2?'") -> Backend:
+def connect(
+    settings: ModelSettings,
+    *,
+    carry: str,
+    command: str = "inftythink solve 'What is 2 + 2?'",
+    connections: int = 256,
+) -> Backend:
     """Return the backend that ``settings`` name; it is not started yet.
 
     ``carry`` decides what the backend must be able to do. ``command`` is the command line that an error shows with
-    the flags that were missing.
+    the flags that were missing; ``connections`` is the most requests at once that a server gets.
 
     Raises:
         UsageError: Neither a server nor a model is named, or the settings cannot work together.
@@ -86,6 +92,7 @@ def connect(settings: ModelSettings, *, carry: str, command: str = "inftythink s
         dtype=settings.dtype,
         device=settings.device,
         max_batch=settings.max_batch,
+        max_connections=connections,
         timeout=settings.timeout,
         retries=settings.retries,
     )

