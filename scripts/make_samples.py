@@ -616,14 +616,14 @@ def power_modulo(rng: random.Random) -> Sample:
 
 def pell(rng: random.Random) -> Sample:
     """A continued fraction followed to the end of its period."""
-    d = 61
+    d = 109
     root = math.isqrt(d)
     thoughts = [
         f"The Pell equation x^2 - {d} y^2 = 1. The smallest solution comes from the continued fraction of sqrt({d}). Trying y = 1, 2, 3, ... "
-        f"is hopeless here: {d} is famous for its huge smallest solution.",
+        f"is hopeless here: {d} is known for a huge smallest solution.",
         f"Setup: sqrt({d}) lies between {root} and {root + 1}. I keep (m, q, a) with m' = q * a - m, q' = ({d} - m'^2) / q, a' = floor(({root} + m') / q'). "
         f"The start is m = 0, q = 1, a = {root}.",
-        "The convergents are h/k with h' = a' * h + h_before and k' = a' * k + k_before. The theory says h^2 - 61 k^2 = (-1)^(n+1) * q of the next step, "
+        "The convergents are h/k with h' = a' * h + h_before and k' = a' * k + k_before. The theory says h^2 - 109 k^2 = (-1)^(n+1) * q of the next step, "
         "so I can check every line.",
     ]
     m, q, a = 0, 1, root
@@ -642,7 +642,7 @@ def pell(rng: random.Random) -> Sample:
         )
         m, q, a = m2, q2, a2
         if norm == -1:
-            text += "\nThe norm is -1! So this solves x^2 - 61 y^2 = -1. Not yet what I want, but squaring it will be. I go on with the steps as a cross-check."
+            text += "\nThe norm is -1! So this solves x^2 - 109 y^2 = -1. Not yet what I want, but squaring it will be. I go on with the steps as a cross-check."
             x, y = h * h + d * k * k, 2 * h * k
             text += f"\nSquaring: x = {h}^2 + {d} * {k}^2 = {x}, y = 2 * {h} * {k} = {y}."
         elif abs(norm) == 1:
@@ -652,7 +652,7 @@ def pell(rng: random.Random) -> Sample:
         f"The steps end at the same pair that the squaring gave: x = {h}, y = {k}. And {h}^2 - {d} * {k}^2 = 1. The continued fraction runs through all "
         "candidates in rising order, so this is the smallest solution in positive integers."
     )
-    assert (h, k) == (x, y) == (1766319049, 226153980)
+    assert (h, k) == (x, y) == (158070671986249, 15140424455100)
     return Sample(
         "pell",
         f"Find the smallest positive integer $x$ such that $x^2 - {d} y^2 = 1$ for some positive integer $y$.",
