@@ -313,7 +313,10 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end from code that is not async, inside a running event loop too (notebooks)."""
     try:
         asyncio.get_running_loop()
+        inside = True
     except RuntimeError:
+        inside = False
+    if not inside:
         return asyncio.run(work)
     result: list[T] = []
     errors: list[BaseException] = []

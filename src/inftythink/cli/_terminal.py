@@ -315,15 +315,15 @@ class LiveScreen:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(
-            get_renderable=self._region, console=console, refresh_per_second=12, transient=True, redirect_stderr=False
-        )
         self._piece: Piece | None = None
         self._text = ""
         self._spinner = Spinner("dots")
         self._status = ""
         self._round = ""
         self._began = time.monotonic()
+        self._live = Live(  # last: it draws at once
+            get_renderable=self._region, console=console, refresh_per_second=12, transient=True, redirect_stderr=False
+        )
 
     def heading(self, text: str) -> None:
         """Draw a line across."""
