@@ -62,6 +62,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("~/.cache/inftythink/smollm2-135m-instruct").expanduser())
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
+    parser.add_argument(
+        "--all", action="store_true", help="convert all sample traces, the longest too (a quarter of an hour)"
+    )
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with an earlier demo")
     args = parser.parse_args()
     if not args.model.is_dir():
@@ -77,8 +80,9 @@ def main() -> None:
         "the way: every segment, request, retry and reject.",
         style="dim",
     )
-    run("data", "build", "--input", traces, "--tokenizer", model, "--model", model, "--eta", "1024", "--gamma", "192",
-        "--attempts", "4", "--validation", "0.2", "--tasks", "1", "--workers", "1", "--output", str(data))  # fmt: skip
+    size = ("--eta", "1024", "--gamma", "96", "--attempts", "3", *(() if args.all else ("--limit", "6")))
+    shape = ("--validation", "0.2", "--tasks", "1", "--workers", "1", "--output", str(data))
+    run("data", "build", "--input", traces, "--tokenizer", model, "--model", model, *size, *shape)
     run("data", "stats", str(data))
     show_instance(data)
 

@@ -125,6 +125,7 @@ class Transformers:
         try:
             import torch
             from transformers import AutoModelForCausalLM
+            from transformers.utils.logging import disable_progress_bar
         except ImportError as error:
             raise missing("transformers", "hf") from error
         if not isinstance(self._source, str | Path):
@@ -132,6 +133,7 @@ class Transformers:
         device = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         dtype: Any = ("float32" if device == "cpu" else "auto") if self._dtype == "auto" else self._dtype
         try:
+            disable_progress_bar()  # a bar for each load says nothing to the caller
             model = AutoModelForCausalLM.from_pretrained(
                 str(self._source), dtype=dtype if dtype == "auto" else getattr(torch, dtype)
             )
