@@ -1,7 +1,6 @@
 """The laws of segmentation, for texts and tokenizers of many kinds."""
 
 import json
-import sys
 from functools import lru_cache
 from itertools import pairwise
 from types import SimpleNamespace
@@ -16,7 +15,7 @@ from inftythink.data.boundaries import Boundaries
 from inftythink.data.read import Reject
 from inftythink.data.segment import Segmented, segment
 from inftythink.data.tokens import PROBES, FastCounter, HuggingFaceCounter, RendererCounter, counter_of, load_counter
-from inftythink.errors import InputError, MissingDependencyError, UsageError
+from inftythink.errors import InputError, UsageError
 from inftythink.render import Renderer
 
 TEXT = """Okay, so I need to find the sum of the numbers. Let me think step by step.
@@ -306,20 +305,6 @@ def test_fast_counter_gives_the_same_counts(kind):
     texts = [*PROBES, TEXT, *BITS]
     assert fast.ids(texts) == counter(kind).ids(texts)
     assert fast.counts(texts) == counter(kind).counts(texts)
-
-
-def test_fast_counter_is_an_option(tmp_path, monkeypatch):
-    save("qwen", tmp_path)
-    assert isinstance(load_counter(tmp_path), FastCounter)
-    assert isinstance(load_counter(tmp_path, "never"), HuggingFaceCounter)
-    monkeypatch.setattr(FastCounter, "ids", lambda self, texts: [[0] for _ in texts])
-    assert isinstance(load_counter(tmp_path), HuggingFaceCounter)
-    with pytest.raises(InputError, match="it gives other token ids"):
-        load_counter(tmp_path, "always")
-    monkeypatch.setitem(sys.modules, "fastokens", None)
-    assert isinstance(load_counter(tmp_path), HuggingFaceCounter)
-    with pytest.raises(MissingDependencyError, match=r"inftythink\[fast\]"):
-        load_counter(tmp_path, "always")
 
 
 def test_tokenizer_with_a_prefix_is_counted_by_the_renderer(tmp_path):

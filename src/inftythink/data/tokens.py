@@ -2,7 +2,8 @@
 
 A text is counted encoded alone, no special token added, and what looks like a special token counted as the ordinary
 text it is. ``load_counter`` takes fastokens (a Rust tokenizer, an order of magnitude faster) where it is installed and
-gives the very ids of the Hugging Face tokenizer for a set of probes; else the Hugging Face tokenizer.
+gives the very ids of the Hugging Face tokenizer for a set of probes; else the Hugging Face tokenizer. To make a counter
+takes seconds where the vocabulary is large, so a process makes it once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -146,50 +148,59 @@ def load_counter(name_or_path: str | Path, fast: Fast = "auto") -> Counter:
     """Load the fastest counter that counts as ``render.Renderer.count`` of the same tokenizer does.
 
     ``name_or_path``: a folder with a tokenizer, or a name on the Hugging Face Hub. ``fast``: whether to use fastokens
-    ``"auto"`` (where installed and equal), ``"never"``, or ``"always"`` (else an error). Raises ``InputError`` when
-    the tokenizer cannot be loaded, or fastokens was asked for and differs; ``MissingDependencyError`` when a package
-    is not there.
+    ``"auto"`` (where installed and equal), ``"never"``, or ``"always"`` (else an error). The process keeps the counter,
+    and makes it anew when a file of the folder changed. Raises ``InputError`` when the tokenizer cannot be loaded, or
+    fastokens was asked for and differs; ``MissingDependencyError`` when a package is not there.
     """
-    from transformers import AutoTokenizer
+    return _load(str(name_or_path), _stamp(Path(name_or_path)), fast)
 
+
+def _stamp(folder: Path) -> tuple[object, ...]:
+    """Return what changes when a file of the folder does; nothing for a name on the Hub."""
+    if not folder.is_dir():
+        return ()
+    files = sorted((file.name, file.stat()) for file in folder.iterdir())
+    return (folder.resolve(), *((name, status.st_size, status.st_mtime_ns) for name, status in files))
+
+
+@lru_cache(maxsize=4)
+def _load(name_or_path: str, stamp: tuple[object, ...], fast: Fast) -> Counter:
+    """Make a counter; ``stamp`` only tells one state of the folder from another."""
     from inftythink.render import Renderer
 
     renderer = Renderer.load(name_or_path, template="plain")
-    backend = AutoTokenizer.from_pretrained(str(name_or_path)).backend_tokenizer
-    return counter_of(backend.to_str(), renderer, fast)
+    # What the renderer loaded: a folder without tokenizer.json is slow to load.
+    return counter_of(renderer._tokenizer.backend_tokenizer.to_str(), renderer, fast)
 
 
 def counter_of(spec: str, renderer: Renderer, fast: Fast = "auto") -> Counter:
     """Return the fastest counter for the tokenizer.json ``spec`` that counts as ``renderer`` does."""
     data = json.loads(spec)
     added = [token["content"] for token in data.get("added_tokens", [])]
-    bare = json.dumps(data | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None})
-    plain: Counter = RendererCounter(renderer)
+    kept = data | {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+    bare = json.dumps(kept, ensure_ascii=False)
     # Added tokens are probes as well: a model can know such a string itself, and white space may be one.
     probes = [*PROBES, *added, *(f"a{token}b" for token in added)]
     try:
         expected = [renderer.encode_content(text) for text in probes]
     except InputError:  # a vocabulary without some characters: the renderer refuses the texts that have them
-        return plain
-    whole = HuggingFaceCounter(bare, renderer.name)
-    if whole.ids(probes) == expected:
-        plain = whole
-    if fast == "never":
-        return plain
-    try:
-        quick = FastCounter(bare, renderer.name)
-        if quick.ids(probes) == expected and quick.counts(probes) == [len(ids) for ids in expected]:
-            return quick
-        problem = "it gives other token ids"
-    except MissingDependencyError:
-        if fast == "always":
-            raise
-        return plain
-    except ValueError as error:  # what fastokens raises for a kind of tokenizer that it does not know
-        problem = str(error)
+        return RendererCounter(renderer)
+    problem = ""
+    if fast != "never":
+        try:
+            quick = FastCounter(bare, renderer.name)
+            if quick.ids(probes) == expected and quick.counts(probes) == [len(ids) for ids in expected]:
+                return quick
+            problem = "it gives other token ids"
+        except MissingDependencyError:
+            if fast == "always":
+                raise
+        except ValueError as error:  # what fastokens raises for a kind of tokenizer that it does not know
+            problem = str(error)
     if fast == "always":
         raise InputError(f"fastokens cannot stand in for the tokenizer of {renderer.name}: {problem}. Use fast='auto'")
-    return plain
+    whole = HuggingFaceCounter(bare, renderer.name)  # not before it is needed: it takes long to make as well
+    return whole if whole.ids(probes) == expected else RendererCounter(renderer)
 
 
 # Pre-tokenizers of which no alternative matches a line break and then a character that is not white space, or such a
