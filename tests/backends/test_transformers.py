@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -176,7 +177,7 @@ async def test_a_sliding_window_is_kept_when_rows_are_merged() -> None:
 
 
 def row(seed: int, **sampling: Any) -> Row:
-    return Row([1], 1, Sampling(**sampling), torch.Generator().manual_seed(seed))
+    return Row([1], 1, Sampling(**sampling), random.Random(seed))
 
 
 def test_tokens_are_drawn_as_asked() -> None:

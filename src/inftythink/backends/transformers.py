@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import math
 import queue
+import random
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,20 +156,48 @@ class _Job:
     submitted: float = field(default_factory=time.perf_counter)
     admitted: float = 0.0
 
-    def put(self, item: Delta | Completion | Exception) -> None:
-        """Send something to whoever waits."""
-        try:
-            self.loop.call_soon_threadsafe(self.inbox.put_nowait, item)
-        except RuntimeError:  # the event loop is closed: nobody waits any more
-            self.cancelled = True
+
+_Item = Delta | Completion | Exception
+
+
+class _Outbox:
+    """Sends what a step made to whoever waits for it: each event loop is woken once, not once for every row."""
+
+    def __init__(self) -> None:
+        self._items: dict[asyncio.AbstractEventLoop, list[tuple[_Job, _Item]]] = {}
+
+    def put(self, job: _Job, item: _Item) -> None:
+        """Add something; ``flush`` sends it."""
+        self._items.setdefault(job.loop, []).append((job, item))
+
+    def flush(self) -> None:
+        """Send everything."""
+        waiting, self._items = self._items, {}
+        for loop, items in waiting.items():
+            try:
+                loop.call_soon_threadsafe(_deliver, items)
+            except RuntimeError:  # the event loop is closed: nobody waits any more
+                for job, _ in items:
+                    job.cancelled = True
+
+
+def _deliver(items: Sequence[tuple[_Job, _Item]]) -> None:
+    """Hand out, on the event loop's thread."""
+    for job, item in items:
+        job.inbox.put_nowait(item)
 
 
 class _Answer:
-    """What a row has said: tokens in, whole characters out, up to a stop string or the end."""
+    """What a row has said: tokens in, whole characters out, up to a stop string or the end.
 
-    def __init__(self, job: _Job, row: Row, renderer: Renderer) -> None:
+    ``say`` decodes one token; ``show`` takes the deltas of a streamed answer.
+    """
+
+    def __init__(
+        self, job: _Job, row: Row, renderer: Renderer, say: Callable[[int], str], show: Callable[[_Job, _Item], None]
+    ) -> None:
         self.job, self.row = job, row
-        self._renderer = renderer
+        self._renderer, self._say, self._show = renderer, say, show
         self._cutter = StopCutter(job.request.stop)
         self._pending: list[int] = []
         self._text: list[str] = []
@@ -188,7 +218,7 @@ class _Answer:
 
     def _ready(self) -> str:
         """Return the text of the pending tokens once it ends with a whole character."""
-        text = self._renderer.decode(self._pending)
+        text = self._say(self._pending[0]) if len(self._pending) == 1 else self._renderer.decode(self._pending)
         if not text.endswith(_BROKEN):
             self._pending = []
             return text
@@ -204,7 +234,7 @@ class _Answer:
         if text:
             self._text.append(text)
             if self.job.streamed:
-                self.job.put(Delta(text))
+                self._show(self.job, Delta(text))
 
     def _finish(self, stop: Stop) -> Completion:
         if self._cutter.matched is None and self._pending:  # the end came inside a character
@@ -239,6 +269,8 @@ class _Worker(threading.Thread):
         self._waiting: deque[_Answer] = deque()
         self._running: dict[int, _Answer] = {}  # by id() of the row
         self._closing = threading.Event()
+        self._outbox = _Outbox()
+        self._say = lru_cache(maxsize=None)(lambda token: renderer.decode([token]))  # most tokens are whole characters
 
     def submit(self, job: _Job) -> None:
         """Add a request (any thread)."""
@@ -262,9 +294,11 @@ class _Worker(threading.Thread):
                     self._fail_running(error)
                 else:
                     self._hand_out(drawn)
+            self._outbox.flush()
         self._receive()
         for answer in (*self._waiting, *self._running.values()):
-            answer.job.put(BackendError("the transformers backend was closed"))
+            self._outbox.put(answer.job, BackendError("the transformers backend was closed"))
+        self._outbox.flush()
         self._batch.clear()
 
     def _receive(self) -> None:
@@ -276,16 +310,15 @@ class _Worker(threading.Thread):
             if job is None or job.cancelled:
                 continue
             try:
-                self._waiting.append(_Answer(job, self._row(job.request), self._renderer))
+                row = self._row(job.request)
+                self._waiting.append(_Answer(job, row, self._renderer, self._say, self._outbox.put))
             except BackendError as error:
-                job.put(error)
+                self._outbox.put(job, error)
             except Exception as error:
-                job.put(_told("cannot render the prompt", error))
+                self._outbox.put(job, _told("cannot render the prompt", error))
 
     def _row(self, request: Request) -> Row:
         """Check a request and render its prompt. Raises ``BackendError``."""
-        import torch
-
         from inftythink.backends._decode import Row
 
         _check(request.sampling, request.max_tokens)
@@ -300,12 +333,7 @@ class _Worker(threading.Thread):
         highest = self._model.get_input_embeddings().num_embeddings
         if max(ids) >= highest or min(ids) < 0:
             raise BackendError(f"the prompt holds token {max(ids)}; the model has {highest}: not its own tokenizer?")
-        generator = torch.Generator(device=self._model.device)
-        if request.sampling.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(request.sampling.seed)
-        return Row(ids, request.max_tokens, request.sampling, generator)
+        return Row(ids, request.max_tokens, request.sampling, random.Random(request.sampling.seed))
 
     def _admit(self) -> None:
         """Let waiting requests join, first come first served, while there is room."""
@@ -330,10 +358,11 @@ class _Worker(threading.Thread):
                 drawn = self._batch.admit(rows)
             except Exception as error:
                 for answer in answers.values():
-                    answer.job.put(_told("cannot compute the prompt", error))
+                    self._outbox.put(answer.job, _told("cannot compute the prompt", error))
             else:
                 self._running |= answers
                 self._hand_out(drawn)
+            self._outbox.flush()
 
     def _hand_out(self, drawn: Sequence[Drawn]) -> None:
         """Give each row its token; rows that ended leave."""
@@ -349,7 +378,7 @@ class _Worker(threading.Thread):
                 ended.append((answer, completion))
         self._leave(answer for answer, _ in ended)
         for answer, item in ended:
-            answer.job.put(item)
+            self._outbox.put(answer.job, item)
 
     def _leave(self, answers: Any) -> None:
         """Take rows out of the batch."""
@@ -361,7 +390,7 @@ class _Worker(threading.Thread):
     def _fail_running(self, error: Exception) -> None:
         """A step failed: all its rows are lost, later requests are not."""
         for answer in self._running.values():
-            answer.job.put(_told("the model failed while generating", error))
+            self._outbox.put(answer.job, _told("the model failed while generating", error))
         self._running.clear()
         self._batch.clear()
         if self._model.device.type == "cuda":
