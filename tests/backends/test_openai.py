@@ -25,7 +25,7 @@ from inftythink.backends.openai import OpenAI
 from inftythink.errors import BackendError, BackendFatalError, ContextTooLongError, ProtocolError, UsageError
 from inftythink.protocol.types import Completion, Part, PartKind, Prompt, Stop, Turn
 from tests.backends.conformance import GREEDY, ask, collect, prompt
-from tests.servers import ByteRenderer, FakeServer, Fault, encode, reply
+from tests.servers import ByteRenderer, FakeServer, Fault, answer, encode, reply
 
 QUICK = Retry(attempts=4, first=0.001, longest=0.002)
 QUESTION = "How far is it?"
@@ -396,6 +396,19 @@ class TestRequests:
             assert body["messages"][-1] == {"role": "assistant", "content": "Well"}
             assert body["continue_final_message"] is True
             assert body["add_generation_prompt"] is False
+
+    async def test_a_begun_turn_is_never_said_again(self) -> None:
+        class LlamaCpp(FakeServer):
+            """Puts a begun turn before the whole answer of a chat, as llama.cpp does; not before a streamed one."""
+
+            async def _generate(self, request: Any, body: Any, fault: Any) -> Any:
+                self.reply = answer if body.get("stream") else lambda user, begun, seed=None: reply(user)
+                return await super()._generate(request, body, fault)
+
+        async with LlamaCpp("llamacpp") as server, opened(server) as backend:
+            request = Request(prompt("Repeat: one two three", "one two"), 20, (), GREEDY)
+            assert (await backend.complete(request)).text == " three"
+            assert (await collect(backend, request))[1].text == " three"
 
     async def test_the_limit_is_renamed_once_and_remembered(self) -> None:
         async with FakeServer("openai") as server, opened(server) as backend:

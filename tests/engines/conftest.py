@@ -2,4 +2,8 @@
 
 import os
 
-collect_ignore_glob = [] if {"INFTYTHINK_VLLM_URL", "INFTYTHINK_VLLM_PYTHON"} & set(os.environ) else ["test_*.py"]
+collect_ignore = [
+    f"test_{engine.lower()}.py"
+    for engine in ("VLLM", "LLAMACPP")
+    if not {f"INFTYTHINK_{engine}_URL", f"INFTYTHINK_{engine}_PYTHON"} & set(os.environ)
+]

@@ -89,6 +89,15 @@ class Dialect:
         """Whether the server ends at stop strings and tells which one; else this side has to cut."""
         return self.engine in ("vllm", "sglang") or self.native
 
+    def must_stream(self, request: Request) -> bool:
+        """Whether only a stream gives what ``complete`` promises.
+
+        A stop string has to be cut on this side; and llama.cpp's chat puts a begun turn before its whole answer, but
+        not before a streamed one.
+        """
+        cut_here = bool(request.stop) and not self.tells_stop
+        return cut_here or (self.engine == "llamacpp" and not self.completions and bool(request.prompt.prefill))
+
     @property
     def prefill(self) -> bool:
         """Whether a begun assistant turn is continued."""

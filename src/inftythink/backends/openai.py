@@ -156,15 +156,14 @@ class OpenAI:
     async def complete(self, request: Request) -> Completion:
         """Generate once.
 
-        A server that would not tell the stop string is streamed from, and left as soon as one is complete.
+        Streams where only a stream will do; a server that would not tell the stop string is left when one is complete.
 
         Raises:
             BackendError: The request failed for good; the text names URL, status, message and attempts.
             BackendFatalError: Every request would fail.
             ContextTooLongError: The prompt and ``max_tokens`` do not fit the model's window.
         """
-        streamed = bool(request.stop) and not self._dialect.tells_stop
-        async with aclosing(self._run(request, streamed, handed_out=False)) as items:
+        async with aclosing(self._run(request, self._dialect.must_stream(request), handed_out=False)) as items:
             async for item in items:
                 if isinstance(item, Completion):
                     return item
