@@ -92,11 +92,11 @@ class Dialect:
     def must_stream(self, request: Request) -> bool:
         """Whether only a stream gives what ``complete`` promises.
 
-        A stop string has to be cut on this side; and llama.cpp's chat puts a begun turn before its whole answer, but
-        not before a streamed one.
+        A stop string has to be cut on this side; llama.cpp's chat puts a begun turn before its whole answer, but not
+        before a streamed one, and while other requests are answered llama.cpp does not notice that nobody waits for a
+        whole answer any more. (Its own endpoint tells all token ids only in a whole answer.)
         """
-        cut_here = bool(request.stop) and not self.tells_stop
-        return cut_here or (self.engine == "llamacpp" and not self.completions and bool(request.prompt.prefill))
+        return (bool(request.stop) and not self.tells_stop) or (self.engine == "llamacpp" and not self.native)
 
     @property
     def prefill(self) -> bool:
