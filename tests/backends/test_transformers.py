@@ -6,7 +6,7 @@ import asyncio
 import math
 import random
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, TopKLogitsWarper, TopPLogitsWarper
 
 from inftythink.backends._decode import Batch, Row, draw
 from inftythink.backends.base import Delta, Request, Sampling
@@ -173,6 +173,75 @@ async def test_a_sliding_window_is_kept_when_rows_are_merged() -> None:
         assert completion.logprobs == pytest.approx(logprobs.amax(-1).tolist(), abs=1e-9)
 
 
+def greedy_row(prompt: list[int], max_tokens: int) -> Row:
+    return Row(prompt, max_tokens, Sampling(temperature=0.0), random.Random(0))
+
+
+def drive(batch: Batch, arrivals: dict[int, list[Row]], spy: Callable[[], None] = lambda: None) -> dict[int, list[int]]:
+    """Let rows join before the given steps and leave when they are done; return each one's tokens by its id()."""
+    said: dict[int, list[int]] = {id(row): [] for rows in arrivals.values() for row in rows}
+    for step in range(200):
+        drawn = [d for rows in batch.groups(arrivals.get(step, [])) for d in batch.admit(rows)]
+        spy()
+        drawn += batch.step() if batch.rows else []
+        for one in drawn:
+            said[id(one.row)].append(one.token)
+        batch.drop([row for row in batch.rows if len(said[id(row)]) >= row.max_tokens])
+    return said
+
+
+@pytest.mark.parametrize("slack", [1, 5, 64])
+def test_rows_that_come_and_go_say_what_generate_says(slack: int) -> None:
+    """Over many replacements of the cache's buffers, whatever places rows move to, down to an empty batch and again."""
+    draw = random.Random(0)
+    prompts = [[draw.randrange(100) for _ in range(draw.choice((1, 4, 9, 30, 90)))] for _ in range(16)]
+    rows = [greedy_row(prompt, draw.randint(2, 40)) for prompt in prompts]
+    arrivals = {0: rows[:3], 2: rows[3:8], 9: rows[8:9], 30: rows[9:13], 120: rows[13:]}
+    said = drive(Batch(model(), slack=slack), arrivals)
+    for row in rows:
+        with torch.inference_mode():
+            expected = model().generate(
+                torch.tensor([row.prompt_ids]),
+                attention_mask=torch.ones(1, len(row.prompt_ids), dtype=torch.long),
+                max_new_tokens=row.max_tokens,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+        assert said[id(row)][: row.max_tokens] == expected[0, len(row.prompt_ids) :].tolist()
+
+
+def test_the_width_follows_the_rows_that_are_there() -> None:
+    """A long row's padding goes when it leaves, and what has left takes no room for ever."""
+    batch, widths = Batch(model(), slack=4), []
+    long, short, late = greedy_row([1] * 300, 3), greedy_row([2] * 5, 120), greedy_row([3] * 5, 60)
+    drive(batch, {0: [long, short], 80: [late]}, lambda: widths.append(batch.width))
+    assert max(widths) <= 303
+    assert max(widths[4:]) <= 5 + 120
+
+
+def test_a_prompt_that_several_rows_share_is_computed_once() -> None:
+    computed = []
+    watched = tiny.llama(100).to(torch.float64)
+    watched.register_forward_pre_hook(lambda _, __, given: computed.append(given["input_ids"].shape), with_kwargs=True)
+    prompts = [[7, 8, 9, 10], [5, 6], [7, 8, 9, 10], [7, 8, 9, 10], [5, 6]]
+    rows = [greedy_row(prompt, 4) for prompt in prompts]
+    said = drive(Batch(watched), {0: rows})
+    assert computed[0] == (2, 4)
+    alone = [drive(Batch(watched), {0: [row]})[id(row)] for row in rows[:2]]
+    assert [said[id(row)] for row in rows] == [alone[0 if len(prompt) == 4 else 1] for prompt in prompts]
+
+
+def test_a_row_that_broke_leaves_nothing_behind() -> None:
+    """Its numbers are not finite; a row that takes its place is computed as if it had never been."""
+    broken = tiny.llama(100).to(torch.float64)
+    broken.model.embed_tokens.weight.data[99] = math.nan
+    bad, other, late = greedy_row([99] * 8, 3), greedy_row([1] * 20, 40), greedy_row([2] * 4, 10)
+    said = drive(Batch(broken), {0: [bad, other], 6: [late]})
+    assert said[id(late)] == drive(Batch(broken), {0: [late]})[id(late)]
+    assert said[id(other)] == drive(Batch(broken), {0: [other]})[id(other)]
+
+
 # Sampling
 
 
@@ -195,6 +264,21 @@ def test_tokens_are_drawn_as_asked() -> None:
     squares = torch.tensor([0.25, 0.09, 0.0225, 0.0025])
     expected = (squares / squares.sum())[0].item()
     assert counts.count(0) / 4000 == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.5), (0, 0.95), (40, 1.0), (400, 0.8), (2000, 0.9)])
+@pytest.mark.parametrize("spread", [0.1, 4.0])
+def test_what_is_kept_is_what_transformers_keeps(top_k: int, top_p: float, spread: float) -> None:
+    """For flat and peaked distributions over a vocabulary that is larger than what is sorted at first."""
+    logits = torch.randn(1, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * spread
+    kept = TopKLogitsWarper(top_k)(None, logits) if top_k else logits
+    kept = (TopPLogitsWarper(top_p)(None, kept) if top_p < 1 else kept).softmax(-1)[0]
+    rows = [row(seed, temperature=1.0, top_k=top_k, top_p=top_p) for seed in range(2000)]
+    drawn = [d.token for d in draw(rows, logits.expand(2000, -1))]
+    assert all(kept[token] > 0 for token in drawn)
+    shares = torch.bincount(torch.tensor(drawn), minlength=1000) / 2000
+    likeliest = kept.topk(100).indices
+    assert shares[likeliest].sum().item() == pytest.approx(kept[likeliest].sum().item(), abs=0.05)
 
 
 def test_rows_of_all_kinds_are_drawn_in_one_call() -> None:
