@@ -1,0 +1,93 @@
+"""``inftythink lab``: the papers' experiments at laptop scale."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from inftythink.cli import Command
+from inftythink.config import Count, option
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """Settings of ``inftythink lab``."""
+
+    preset: Literal["quick", "full", "model"] = option(
+        "quick", "quick: one family, both methods; full: all experiments; model: the model that ships"
+    )
+    output: Path | None = option(None, "folder to write (default: runs/lab-PRESET)", identity=False)
+    seed: int = option(0, "of data and weights")
+    workers: Count = option(2, "processes at once, each with one thread", identity=False)
+
+
+def run(config: LabConfig) -> None:
+    """Carry out a preset and write its report."""
+    from importlib.util import find_spec
+
+    from inftythink.config import difference, dump, load_dumped
+    from inftythink.errors import UsageError, missing
+
+    for package, extra in (("torch", "train"), ("trl", "train"), ("datatrove", "data"), ("matplotlib", "lab")):
+        if find_spec(package) is None:
+            raise missing(package, extra)
+    folder = config.output or Path("runs") / f"lab-{config.preset}"
+    saved = folder / "config.yaml"
+    if saved.exists() and (changes := difference(load_dumped(LabConfig, saved), config)):
+        raise UsageError(f"{folder}: refused, this laboratory was {'; '.join(changes)}. Use another --output.")
+    folder.mkdir(parents=True, exist_ok=True)
+    dump(config, saved)
+
+    from inftythink.lab.plan import plan
+    from inftythink.lab.report import load, table, write
+    from inftythink.lab.run import run as carry_out
+    from inftythink.lab.run import steps
+
+    todo = plan(config.preset, config.seed)
+    number, done = len(steps(todo)), 0
+    print(
+        f"{number} steps: {len(todo.data)} data sets, {len(todo.models)} models, {len(todo.exams)} exams",
+        file=sys.stderr,
+    )
+
+    def tell(line: str) -> None:
+        nonlocal done
+        done += 1
+        print(f"[{done}/{number}] {line}", file=sys.stderr, flush=True)
+
+    carry_out(todo, folder, config.workers, tell)
+    page = write(todo, folder)
+    _show(table(load(todo, folder)))
+    print(f"the report: {page}")
+
+
+def _show(lines: list[dict[str, object]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    shown = Table("method", "family", "windows", "accuracy", "95% interval", "problems", "models", "not answered")
+    for line in lines:
+        shown.add_row(
+            str(line["method"]),
+            str(line["family"]),
+            str(line["windows"]),
+            f"{line['accuracy']:.1%}",
+            f"{line['low']:.1%} to {line['high']:.1%}",
+            f"{line['problems']:,}",
+            str(line["models"]),
+            str(line["not_answered"]),
+        )
+    Console().print(shown)
+
+
+COMMAND = Command(
+    LabConfig,
+    run,
+    "run the papers' experiments in minutes with a small model, and write a report",
+    """
+inftythink lab
+inftythink lab --preset full --output runs/lab
+""",
+)
