@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"protocol", "config", "render", "backends", "reasoner", "store"},
     "grade": set(),
     "tasks": {"grade"},
-    "train": {"protocol", "render", "reasoner", "tasks"},
+    "train": {"protocol", "config", "render", "backends", "reasoner", "data", "tasks"},
     "evals": {"reasoner", "tasks", "grade", "store"},
     "serve": {"protocol", "reasoner"},
     "report": {"store", "evals"},

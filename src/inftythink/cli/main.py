@@ -19,6 +19,8 @@ from inftythink.errors import InftyThinkError, UsageError
 
 VERBS: dict[str, tuple[str, str]] = {
     "data": ("inftythink.cli.data", "turn long reasoning traces into InftyThink training instances"),
+    "sft": ("inftythink.cli.sft", "train a model on converted data"),
+    "lab": ("inftythink.cli.lab", "run the papers' experiments in minutes with a small model, and write a report"),
     "solve": ("inftythink.cli.solve", "answer a question, or a file of them, in rounds of bounded context"),
 }
 """Verb -> the module that is imported when it is called, and its line in ``--help``."""

@@ -1,0 +1,1 @@
+"""Training on InftyThink instances. ``sft.train_sft`` is the way in; ``settings`` has what can be set."""
