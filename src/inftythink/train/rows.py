@@ -164,8 +164,8 @@ def traces(records: Iterable[dict[str, Any]], fmt: Format, instruction: str = ""
 def chunks(trace: Trace, renderer: Renderer, fmt: Format, eta: int | None) -> Iterator[Exchange]:
     """Yield a trace's rounds: one, or with ``eta`` the chunks of Delethink.
 
-    A chunk ends where inference would have cut it: at its limit of tokens, unless the thought is closed before; a
-    conclusion is not cut.
+    A chunk ends where inference would cut it: at its limit of tokens, while the thought is open. So a conclusion stays
+    in its chunk; the tag that closes the thought is not cut either, since no reader could put it together again.
     """
     targets = fmt.targets(trace.thought, conclusion=trace.conclusion)
     whole = Exchange(1, fmt.open(trace.problem), targets, ended=True)
@@ -175,12 +175,12 @@ def chunks(trace: Trace, renderer: Renderer, fmt: Format, eta: int | None) -> It
     carry, policy = make_carry("tail", Policy(eta=eta)), Policy(eta=eta)
     assert isinstance(carry, TailCarry)
     ids = tuple(renderer.instance(whole).completion_ids)
-    closed = len(renderer.instance(Exchange(1, whole.prompt, targets[:2], ended=False)).completion_ids)
+    thought = len(renderer.instance(Exchange(1, whole.prompt, targets[:1], ended=False)).completion_ids)
     rounds: list[Round] = []
     memory, start = Memory(), 0
     while True:
         size = carry.round_tokens(policy, trace.problem.id, len(rounds) + 1, memory)
-        last = closed - start <= size
+        last = thought - start < size
         part = ids[start:] if last else ids[start : start + size]
         call = Call(Purpose.REASON, Stop.STOP if last else Stop.LENGTH, token_ids=part)
         rounds.append(Round(len(rounds) + 1, "", calls=(call,)))
