@@ -26,39 +26,37 @@ from inftythink.data.build import StageRun, write_manifest
 from inftythink.data.steps import FormInstances, ReadShard, ReadTraces, SegmentTraces, SummariseSegments
 from inftythink.data.summarise import Settings
 from inftythink.data.table import Shard, read_rows, shards
-from inftythink.tasks.puzzle import Family, Puzzle, families, held_out
-
-SHORT, LONG = (2, 40), (40, 320)
-"""Lines of reasoning. Most traces are short, to have many first and last rounds; counters need the long ones."""
+from inftythink.tasks.puzzle import Family, Puzzle, families, held_out, held_out_question
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Which puzzles become traces. ``clean`` ones show no held-out state: where whole traces are trained on."""
+    """Puzzles of one family that become traces: how many, and how many lines their reasoning has, log-uniformly.
 
-    families: tuple[str, ...]
+    ``clean`` ones show no held-out state: where whole traces are trained on.
+    """
+
+    family: str
     number: int
-    short: tuple[int, int] = SHORT
-    long: tuple[int, int] = LONG
-    share: float = 0.1
-    """Of the traces that are long."""
+    lines: tuple[int, int]
     clean: bool = False
-    seed: int = 0
 
 
-def draw(drawing: Drawing) -> Iterator[tuple[Family, Puzzle]]:
-    """Yield puzzles of the families in turn; their lengths are log-uniform."""
-    rng, known = random.Random(drawing.seed), {family.name: family for family in families()}
-    for number in range(drawing.number):
-        family = known[drawing.families[number % len(drawing.families)]]
-        while True:
-            low, high = drawing.long if rng.random() < drawing.share else drawing.short
+def draw(drawings: Iterable[Drawing], seed: int) -> Iterator[tuple[Family, Puzzle]]:
+    """Yield the puzzles of all drawings."""
+    known = {family.name: family for family in families()}
+    for drawing in drawings:
+        rng, family, (low, high) = random.Random(f"{seed}/{drawing}"), known[drawing.family], drawing.lines
+        drawn = 0
+        while drawn < drawing.number:
             length = low * (high / low) ** rng.random()
             # Not every length exists in every family; near it one does.
             puzzle = family.sample(rng, (max(low, int(0.6 * length)), min(high, max(int(1.3 * length), low + 4))))
+            if held_out_question(puzzle.question):
+                continue
             if not (drawing.clean and any(held_out(family, line) for line in puzzle.lines)):
+                drawn += 1
                 yield family, puzzle
-                break
 
 
 def write_traces(puzzles: Iterable[tuple[Family, Puzzle]], path: Path) -> int:

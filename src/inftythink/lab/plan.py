@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from inftythink.lab.data import Drawing
-from inftythink.lab.evaluate import Setup
+from inftythink.lab.evaluate import Setup, Tamper
 from inftythink.lab.problems import Span
 
 FAMILIES = ("collatz", "colouring", "automaton")
@@ -35,9 +35,10 @@ class DataSet:
     """Training rows: puzzles, converted with ``eta``. ``middle`` rounds are kept of a trace; None keeps all rows."""
 
     name: str
-    drawing: Drawing
+    drawings: tuple[Drawing, ...]
     eta: int = ETA
     middle: int | None = 4
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,75 +96,89 @@ def _exams(model: Model, families: tuple[str, ...], counts: dict[Span, int], met
     return tuple(Exam(model.name, families, span, number, _setup(model), method) for span, number in counts.items())
 
 
-def _long(name: str, families: tuple[str, ...], number: int, seed: int, eta: int = ETA) -> DataSet:
-    return DataSet(name, Drawing(families, number, seed=seed), eta)
+def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: int = ETA) -> DataSet:
+    """Rounds. Counters need long traces; most are short, so that there are many first and last rounds.
+
+    To read a number the model must turn it round, and again to tell the result: of everything this takes the most
+    examples, and the shortest traces have both in few tokens.
+    """
+    parts = {
+        "collatz": (("collatz", 8000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
+        "colouring": (("colouring", 4500, (2, 40)), ("colouring", 600, (40, 320))),
+        "automaton": (("automaton", 2700, (2, 40)), ("automaton", 500, (40, 320))),
+    }
+    drawings = [Drawing(f, round(scale * n), lines) for family in families for f, n, lines in parts[family]]
+    return DataSet(name, tuple(drawings), eta, seed=seed)
 
 
-def _short(name: str, families: tuple[str, ...], number: int, seed: int, high: int = 7) -> DataSet:
-    """Whole traces for vanilla: as long as the window takes, and none that shows a held-out state."""
-    return DataSet(name, Drawing(families, number, (2, high), share=0.0, clean=True, seed=seed), middle=None)
+def _whole(name: str, families: tuple[str, ...], number: int, seed: int, high: dict[str, int]) -> DataSet:
+    """Whole traces, none of which shows a held-out state."""
+    drawings = [Drawing(family, number, (2, high[family]), clean=True) for family in families]
+    return DataSet(name, tuple(drawings), middle=None, seed=seed)
+
+
+IN_WINDOW = {"collatz": 8, "colouring": 6, "automaton": 5}
+"""Lines of the longest reasoning that fits into the window."""
 
 
 def _quick(seed: int) -> Plan:
     families = ("automaton",)
-    data = (_long("rounds", families, 4000, seed), _short("chains", families, 12000, seed))
-    ours = Model("inftythink", "rounds", 2500, seed=seed)
-    vanilla = Model("vanilla", "chains", 2500, "none", seed=seed)
+    data = (_long("rounds", families, 1.0, seed), _whole("chains", families, 8000, seed, IN_WINDOW))
+    ours = Model("inftythink", "rounds", 3000, seed=seed)
+    vanilla = Model("vanilla", "chains", 3000, "none", seed=seed)
     counts = {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}
     exams = (
         *_exams(ours, families, counts | {(10.0, 20.0): 60}, "InftyThink"),
         *_exams(vanilla, families, counts, "vanilla"),
-        *(replace(exam, number=100) for exam in _tampered(ours, families)),
+        *_tampered(ours, families),
     )
     return Plan("quick", data, (ours, vanilla), exams)
 
 
 def _tampered(model: Model, families: tuple[str, ...]) -> tuple[Exam, ...]:
+    hows: tuple[Tamper, ...] = ("empty", "shuffled")
     return tuple(
         Exam(model.name, families, HEADLINE, 100, replace(_setup(model), tamper=how, phi=80), f"{how} summaries")
-        for how in ("empty", "shuffled")
+        for how in hows
     )
 
 
 def _model(seed: int) -> Plan:
-    ours = Model("inftythink", "rounds", MODEL_STEPS, seed=seed)
+    ours = Model("inftythink", "rounds", STEPS, seed=seed)
     exams = _exams(ours, FAMILIES, {WITHIN: 300, HEADLINE: 300, DEEP: 300}, "InftyThink")
-    return Plan("model", (_long("rounds", FAMILIES, MODEL_TRACES, seed),), (ours,), exams)
+    return Plan("model", (_long("rounds", FAMILIES, 1.0, seed),), (ours,), exams)
 
 
-MODEL_STEPS, MODEL_TRACES = 9000, 16000
+STEPS = 12_000
+"""Steps of the models for all families, of 512 tokens each."""
 
 
 def _full(seed: int) -> Plan:
-    steps = 8000
-    data = [_long("rounds", FAMILIES, 14000, seed), _short("chains", FAMILIES, 36000, seed)]
+    data = [_long("rounds", FAMILIES, 1.0, seed), _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)]
     models: list[Model] = []
     exams: list[Exam] = []
     for number in range(3):
-        ours = Model(f"inftythink-{number}", "rounds", steps, seed=seed + number)
-        vanilla = Model(f"vanilla-{number}", "chains", steps, "none", seed=seed + number)
+        ours = Model(f"inftythink-{number}", "rounds", STEPS, seed=seed + number)
+        vanilla = Model(f"vanilla-{number}", "chains", STEPS, "none", seed=seed + number)
         models += [ours, vanilla]
         deep = {DEEP: 300} if number == 0 else {}
         exams += _exams(ours, FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300} | deep, "InftyThink")
         exams += _exams(vanilla, FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}, "vanilla")
     exams += _tampered(models[0], FAMILIES)
     # Delethink: a chunk, and what is carried of the one before, fill what the longest question leaves of the window.
-    data.append(
-        DataSet("tails", Drawing(FAMILIES, 9000, (2, 24), share=0.0, clean=True, seed=seed), eta=ETA, middle=None)
-    )
-    tail = Model("tail", "tails", steps, "tail", eta=100, seed=seed)
-    data.append(_short("long-chains", FAMILIES, 6000, seed, high=24))
+    data.append(_whole("tails", FAMILIES, 5000, seed, dict.fromkeys(FAMILIES, 24)))
+    tail = Model("tail", "tails", STEPS, "tail", eta=100, seed=seed)
+    fits = {"collatz": 34, "colouring": 26, "automaton": 20}
+    data.append(_whole("long-chains", FAMILIES, 2000, seed, fits))
     stretched = Model(
-        "stretched", "long-chains", steps // 4, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
+        "stretched", "long-chains", STEPS // 8, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
     )
     models += [tail, stretched]
     exams += _exams(tail, FAMILIES, {HEADLINE: 300}, "tail (Delethink)")
-    exams += _exams(stretched, FAMILIES, {WITHIN: 100, (1.0, 2.0): 100, HEADLINE: 300}, f"vanilla, window x {STRETCH}")
-    for eta in (28, 85):  # two lines, and six, of the Collatz family; 63 holds four
-        data.append(_long(f"rounds-{eta}", ("collatz",), 6000, seed, eta))
-        models.append(Model(f"eta-{eta}", f"rounds-{eta}", steps // 2, eta=eta, seed=seed))
-    data.append(_long("rounds-63", ("collatz",), 6000, seed))
-    models.append(Model("eta-63", "rounds-63", steps // 2, seed=seed))
-    for model in models[-3:]:
-        exams += _exams(model, ("collatz",), {HEADLINE: 300}, f"eta {model.eta}")
+    spans = {WITHIN: 100, (1.0, 2.0): 100, HEADLINE: 300}
+    exams += _exams(stretched, FAMILIES, spans, f"vanilla, window x {STRETCH}")
+    for eta in (28, 63, 85):  # two lines of the Collatz family, four, and six
+        data.append(_long(f"rounds-{eta}", ("collatz",), 1.0, seed, eta))
+        models.append(Model(f"eta-{eta}", f"rounds-{eta}", STEPS // 2, eta=eta, seed=seed))
+        exams += _exams(models[-1], ("collatz",), {HEADLINE: 300}, f"eta {eta}")
     return Plan("full", tuple(data), tuple(models), tuple(exams))

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from inftythink.errors import UsageError
 from inftythink.protocol import Problem
 from inftythink.render import Renderer
-from inftythink.tasks.puzzle import Family, Puzzle, held_out
+from inftythink.tasks.puzzle import Family, Puzzle, held_out, held_out_question
 
 Span = tuple[float, float]
 """A range of lengths in windows: more than the first, at most the second."""
 
-_DRAWN = 20_000
+_DRAWN = 50_000
 """Puzzles that are drawn until one is new and shows a held-out state."""
 
 
@@ -41,24 +40,25 @@ def problems(
     renderer: Renderer,
     window: int,
     seed: int,
-    taken: Collection[str] = (),
 ) -> list[Sized]:
-    """Draw problems with a held-out state in their reasoning, of log-uniform lengths within ``span``.
+    """Draw held-out questions that have a held-out state in their reasoning, of log-uniform lengths within ``span``.
 
-    ``taken`` are questions that must not come up: those of the training data. Raises ``UsageError`` when so many
-    cannot be found.
+    Raises ``UsageError`` when so many cannot be found.
     """
-    rng, seen = random.Random(f"{seed}/{family.name}/{span}"), set(taken)
+    rng, seen = random.Random(f"{seed}/{family.name}/{span}"), set[str]()
     line = renderer.count(family.sample(random.Random(0), (2, 20)).lines[0] + "\n\n")
     low, high = max(2, math.floor(span[0] * window / line) - 2), max(2, math.floor(span[1] * window / line))
     found: list[Sized] = []
-    for _ in range(_DRAWN + 50 * number):
+    for _ in range(_DRAWN + 500 * number):
         if len(found) == number:
             return found
         middle = low * (high / low) ** rng.random()
-        puzzle = family.sample(rng, (max(low, int(0.7 * middle)), min(high, max(int(1.4 * middle), low + 4))))
+        try:
+            puzzle = family.sample(rng, (max(low, int(0.7 * middle)), min(high, max(int(1.4 * middle), low + 4))))
+        except ValueError:  # there is none of that length
+            break
         size = windows(puzzle, renderer, window)
-        if puzzle.question in seen or not span[0] < size <= span[1]:
+        if puzzle.question in seen or not held_out_question(puzzle.question) or not span[0] < size <= span[1]:
             continue
         seen.add(puzzle.question)
         if any(held_out(family, text) for text in puzzle.lines):

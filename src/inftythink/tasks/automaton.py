@@ -14,13 +14,11 @@ import random
 import re
 from dataclasses import dataclass
 
-from inftythink.tasks.puzzle import Puzzle
+from inftythink.tasks.puzzle import DRAWN, Puzzle
 
 CELLS = 13
 
 _QUESTION = re.compile(rf"Rule 45, ([1-9]\d{{0,2}}) steps from ([.#]{{{CELLS}}})\?")
-_DRAWN = 1000
-"""Rows that are drawn until one does not go in circles for as long as it is asked for."""
 
 
 def step(row: str) -> str:
@@ -51,7 +49,7 @@ class Automaton:
 
     def sample(self, rng: random.Random, lines: tuple[int, int]) -> Puzzle:
         """Draw a puzzle from all rows, but for those that come again within it."""
-        for _ in range(_DRAWN):
+        for _ in range(DRAWN):
             row = "".join(rng.choice(".#") for _ in range(CELLS))
             steps = rng.randint(max(lines[0], 2), lines[1]) - 1
             puzzle = self.solve(f"Rule 45, {steps} steps from {row}?")

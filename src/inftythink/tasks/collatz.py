@@ -1,7 +1,7 @@
 """Iterated arithmetic: the Collatz sequence (halve an even number, triple an odd one and add one).
 
 Two questions: how many steps lead to 1, and where a number of steps leads. Numbers in the reasoning are written as
-school arithmetic works, units first, and filled up with dots: 27 is ``72......``. So every digit of the next number
+school arithmetic works, units first, and filled up with dots: 27 is ``72.....``. So every digit of the next number
 follows from digits that stand before it.
 """
 
@@ -11,11 +11,11 @@ import random
 import re
 from dataclasses import dataclass
 
-from inftythink.tasks.puzzle import Puzzle
+from inftythink.tasks.puzzle import DRAWN, Puzzle
 
-WIDTH = 8
+WIDTH = 7
 """Digits of the largest number that a sequence may reach."""
-START = 6
+START = 5
 """Digits of the largest number that a sequence may start from."""
 FREE = 1000
 """Numbers below this are in so many sequences that none of them can be held out."""
@@ -62,7 +62,7 @@ class Collatz:
     def sample(self, rng: random.Random, lines: tuple[int, int]) -> Puzzle:
         """Draw a puzzle of either question."""
         low, high = lines
-        while True:
+        for _ in range(DRAWN):
             # Every size of number comes up, and a number that is large enough to go on for so long.
             start = int(10 ** rng.uniform(0.3 if high < 20 else 1.0, START))
             if start >= 10**START:
@@ -78,6 +78,7 @@ class Collatz:
             puzzle = self.solve(question)
             if puzzle is not None:
                 return puzzle
+        raise ValueError(f"no sequence of {low} to {high} lines was found")
 
     def check(self, question: str, answer: str) -> bool:
         """Compare numbers."""

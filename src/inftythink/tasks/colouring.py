@@ -14,7 +14,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from inftythink.tasks.puzzle import Puzzle
+from inftythink.tasks.puzzle import DRAWN, Puzzle
 
 CELLS = 15
 APART = (2, 3)
@@ -42,7 +42,7 @@ class Colouring:
 
     def sample(self, rng: random.Random, lines: tuple[int, int]) -> Puzzle:
         """Draw a puzzle with a random number of given cells; what is too easy or too hard is drawn again."""
-        while True:
+        for _ in range(DRAWN):
             few = rng.randint(2, 5) if lines[1] > 14 else rng.randint(CELLS - lines[1], CELLS - 1)
             row = ["."] * CELLS
             for place in rng.sample(range(CELLS), min(few, CELLS - 1)):
@@ -51,6 +51,7 @@ class Colouring:
             puzzle = self.solve(f"Colour {''.join(row)}?")
             if puzzle is not None and lines[0] <= len(puzzle.lines) <= lines[1]:
                 return puzzle
+        raise ValueError(f"no row with {lines[0]} to {lines[1]} lines was found")
 
     def check(self, question: str, answer: str) -> bool:
         """Accept any right colouring, given cells as they were; ``none`` where there is none."""

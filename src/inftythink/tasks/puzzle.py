@@ -14,7 +14,10 @@ from typing import Protocol
 from inftythink.grade import Grade, last_boxed
 
 HELD_OUT = 10
-"""One state in this many is held out: no training row shows it."""
+"""One question in this many is held out, and one state: no training row shows it."""
+
+DRAWN = 5000
+"""Puzzles that are drawn until one has the length asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,10 @@ class Family(Protocol):
         ...
 
     def sample(self, rng: random.Random, lines: tuple[int, int]) -> Puzzle:
-        """Draw a puzzle whose reasoning has between ``lines[0]`` and ``lines[1]`` lines, both included."""
+        """Draw a puzzle whose reasoning has between ``lines[0]`` and ``lines[1]`` lines, both included.
+
+        Raises ``ValueError`` when none is found in ``DRAWN`` draws.
+        """
         ...
 
     def check(self, question: str, answer: str) -> bool:
@@ -74,9 +80,16 @@ def boxed(answer: str) -> str:
 def held_out(family: Family, line: str) -> bool:
     """Tell whether the state in a line of reasoning is one of those that no training row may show."""
     state = family.state(line)
-    if state is None:
-        return False
-    digest = hashlib.blake2b(f"{family.name}/{state}".encode(), digest_size=8).digest()
+    return state is not None and _chosen(f"{family.name}/{state}")
+
+
+def held_out_question(question: str) -> bool:
+    """Tell whether a question is one of those that no training row is made of."""
+    return _chosen(question)
+
+
+def _chosen(text: str) -> bool:
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % HELD_OUT == 0
 
 
