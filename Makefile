@@ -11,6 +11,8 @@ PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
+# Waiting threads sleep: beside other jobs, threads that spin make a small model twenty times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
 # Python's interpreter is told apart from a user's own environment.
 unexport PYTHONPATH VIRTUAL_ENV
 

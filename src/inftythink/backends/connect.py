@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 TRAINED_FILE = "inftythink.json"
 """Lies in the folder of a model trained on the format: ``{"carry": "summary", "eta": 4096, "gamma": 1024}``."""
 
+SHIPPED = Path(__file__).parent.parent / "shipped"
+"""The small model that comes with the package: it solves the laboratory's puzzles, and nothing else."""
+
 _NO_MODEL = """no model: say which one is to be used. A server that speaks the OpenAI API, or a folder (or Hub name):
   {example} --base-url http://localhost:8000/v1
   {example} --model path/to/model"""
@@ -153,11 +156,18 @@ def connect_model(
 
 @dataclass(frozen=True)
 class Trained:
-    """What a model was trained for: its carry, and the sizes it knows (None where not told)."""
+    """What a model was trained for: its carry, and the sizes it knows (None where not told).
+
+    ``phi`` and ``temperature`` are what it is best asked with; ``puzzles`` says that it knows nothing but the
+    laboratory's puzzles.
+    """
 
     carry: str
     eta: int | None = None
     gamma: int | None = None
+    phi: int | None = None
+    temperature: float | None = None
+    puzzles: bool = False
 
 
 def trained_for(name_or_path: str | None) -> Trained | None:
@@ -170,8 +180,9 @@ def trained_for(name_or_path: str | None) -> Trained | None:
         return None
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        trained = Trained(data["carry"], data.get("eta"), data.get("gamma"))
-        make_carry(trained.carry, Policy(**{k: data[k] for k in ("eta", "gamma") if data.get(k) is not None}))
+        names = ("carry", "eta", "gamma", "phi", "temperature", "puzzles")
+        trained = Trained(data["carry"], **{name: data[name] for name in names[1:] if data.get(name) is not None})
+        make_carry(trained.carry, Policy(**{k: data[k] for k in ("eta", "gamma", "phi") if data.get(k) is not None}))
     except Exception as error:
         raise InputError(
             f'{path}: expected {{"carry": "summary", "eta": 4096, "gamma": 1024}} ({type(error).__name__}: {error})'

@@ -39,6 +39,8 @@ def main(argv: Sequence[str] | None = None, verbs: Mapping[str, tuple[str, str]]
     the environment it is raised instead, with its traceback. Anything else is a bug and is always raised.
     """
     debug = os.environ.get("INFTYTHINK_DEBUG", "") not in ("", "0")
+    # Read when torch is loaded. Threads that wait by spinning make a small model twenty times slower beside other jobs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _dispatch(list(sys.argv[1:] if argv is None else argv), verbs)
         sys.stdout.flush()

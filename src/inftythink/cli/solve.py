@@ -10,17 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from inftythink.backends.connect import ModelSettings, connect, trained_for
+from inftythink.backends.connect import SHIPPED, ModelSettings, Trained, connect, trained_for
 from inftythink.cli import Command
 from inftythink.config import Count, option
 from inftythink.errors import ProtocolError, UsageError
 from inftythink.protocol import CARRIES, Machine, Outcome, Policy, Problem, Trajectory, make_carry
 
 if TYPE_CHECKING:
+    from inftythink.cli._problems import Problems
     from inftythink.cli._terminal import Screen
     from inftythink.reasoner import Reasoner
 
-ETA, GAMMA = Policy().eta, Policy().gamma
+ETA, GAMMA, PHI = Policy().eta, Policy().gamma, Policy().phi
+TEMPERATURE = 0.7
 INTERRUPTED = 130
 
 
@@ -39,14 +41,16 @@ class SolveConfig(ModelSettings):
     )
     eta: Count | None = option(None, f"most tokens of thought in a round (default: the model's own, else {ETA})")
     gamma: Count | None = option(None, f"most tokens of a summary (default: the model's own, else {GAMMA})")
-    max_rounds: Count = option(10, "most rounds")
+    max_rounds: Count | None = option(None, f"most rounds (default: the model's own, else {PHI})")
     budget: Count | None = option(None, "most generated tokens over all rounds of a question")
     summarise_when: str = option(
         "adaptive", "adaptive (the model decides), or after tokens: fixed:5000, random:3000-6000", metavar="WHEN"
     )
     on_cut: Literal["summarise", "stop"] = option("summarise", "a round cut in its thought gets its summary, or ends")
     on_limit: Literal["answer", "stop"] = option("answer", "at the last round, or out of budget: must answer, or ends")
-    temperature: float = option(0.7, "0 always takes the likeliest token")
+    temperature: float | None = option(
+        None, f"0 always takes the likeliest token (default: the model's own, else {TEMPERATURE})"
+    )
     top_p: float = option(0.95, "draw from the likeliest tokens that have this probability in all")
     top_k: Count = option(0, "draw from this many of the likeliest tokens; 0 is no limit")
     seed: int | None = option(None, "makes a run repeatable where the backend can")
@@ -68,7 +72,11 @@ def run(config: SolveConfig) -> int:
 
     _check(config)
     found = read_problems(config.input, config.system) if config.input is not None else None
-    config, why = fit(config)
+    if config.model is None and config.base_url is None:
+        config = dataclasses.replace(config, model=str(SHIPPED))
+    config, why, trained = fit(config)
+    if trained is not None and trained.puzzles:
+        found = _puzzles(config, found)
     reasoner = _reasoner(config)
     if "utf" not in sys.stdout.encoding.lower():
         cast(Any, sys.stdout).reconfigure(errors="replace")
@@ -82,8 +90,36 @@ def run(config: SolveConfig) -> int:
     return _interruptible(lambda: run_sync(solve_many(config, reasoner, _one(config))))
 
 
-def fit(config: SolveConfig) -> tuple[SolveConfig, str]:
-    """Choose carry, eta and gamma where they were not given; the text says which carry and why.
+def _puzzles(config: SolveConfig, found: Problems | None) -> Problems | None:
+    """Keep what a model for puzzles can be asked. Raises ``UsageError`` for any other single question."""
+    from inftythink.cli._problems import Reject
+    from inftythink.tasks.puzzle import families, family_of
+
+    examples = "\n".join(f"  inftythink solve '{family.example}'" for family in families())
+    hint = (
+        "the model that ships with the package solves three kinds of puzzles and nothing else, for example:\n"
+        f"{examples}\nFor any other question name a model: --model FOLDER_OR_HUB_NAME, or --base-url URL of a server"
+    )
+    if found is None:
+        if family_of(config.question or "") is None:
+            raise UsageError(hint)
+        return None
+    kept = [problem for problem in found.problems if family_of(problem.question) is not None]
+    if not kept:
+        raise UsageError(f"--input {config.input}: there is none of its puzzles in it; {hint}")
+    known = {problem.id for problem in kept}
+    others = [
+        Reject(
+            number, "no_puzzle", f"{problem.id}: the model that ships cannot be asked this: {problem.question[:80]!r}"
+        )
+        for number, problem in enumerate(found.problems, 1)
+        if problem.id not in known
+    ]
+    return dataclasses.replace(found, problems=kept, rejects=[*found.rejects, *others])
+
+
+def fit(config: SolveConfig) -> tuple[SolveConfig, str, Trained | None]:
+    """Choose what was not given: carry, eta, gamma, rounds and temperature; the text says which carry and why.
 
     A model folder says in ``inftythink.json`` what it was trained for; any other model gets ``two_call``.
     """
@@ -98,8 +134,13 @@ def fit(config: SolveConfig) -> tuple[SolveConfig, str]:
         why = "carry two_call: nothing says that the model was trained for summaries (it has no inftythink.json)"
     eta = config.eta if config.eta is not None else (found and found.eta) or ETA
     gamma = config.gamma if config.gamma is not None else (found and found.gamma) or GAMMA
+    phi = config.max_rounds if config.max_rounds is not None else (found and found.phi) or PHI
+    heat = config.temperature
+    if heat is None:
+        heat = found.temperature if found is not None and found.temperature is not None else TEMPERATURE
     carry = config.carry or (found.carry if found else "two_call")
-    return dataclasses.replace(config, carry=carry, eta=eta, gamma=gamma), f"{why}; eta {eta}, gamma {gamma}"
+    chosen = dataclasses.replace(config, carry=carry, eta=eta, gamma=gamma, max_rounds=phi, temperature=heat)
+    return chosen, f"{why}; eta {eta}, gamma {gamma}", found
 
 
 def interval(text: str) -> tuple[int, int] | None:
@@ -125,7 +166,7 @@ def _check(config: SolveConfig) -> None:
     for flag, value in (("--samples", config.samples), ("--concurrency", config.concurrency)):
         if value < 1:
             raise UsageError(f"{flag} {value}: at least 1 is needed")
-    if config.temperature < 0 or not 0 < config.top_p <= 1:
+    if (config.temperature or 0) < 0 or not 0 < config.top_p <= 1:
         raise UsageError("--temperature is to be at least 0, and --top-p above 0 and at most 1")
 
 
@@ -136,6 +177,8 @@ def _reasoner(config: SolveConfig) -> Reasoner:
     assert config.carry is not None
     assert config.eta is not None
     assert config.gamma is not None
+    assert config.max_rounds is not None
+    assert config.temperature is not None
     try:
         policy = Policy(
             eta=config.eta,
