@@ -21,7 +21,8 @@ def save_weights(trainer: Any, folder: Path, dtype: Any) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
     model.save_pretrained(folder, state_dict=state)
-    _tell_dtype(folder, dtype)
+    if (folder / "config.json").is_file():  # adapters have none
+        _tell_dtype(folder, dtype)
 
 
 def merge(base: Any, adapter: Path, folder: Path, dtype: Any) -> None:

@@ -50,13 +50,17 @@ def load_model(source: ModelSource, *, dtype: str, attention: str, seed: int, vo
     Raises ``InputError`` when it cannot be loaded, ``UsageError`` when the settings make no model.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, PreTrainedConfig
 
     number = getattr(torch, dtype)
     if source.path is not None:
         try:
-            return AutoModelForCausalLM.from_pretrained(source.path, dtype=number, attn_implementation=attention)
-        except Exception as error:
+            values, _ = PreTrainedConfig.get_config_dict(source.path)
+            config = _config(values | source.settings)
+            return AutoModelForCausalLM.from_pretrained(
+                source.path, config=config, dtype=number, attn_implementation=attention
+            )
+        except (OSError, ValueError) as error:
             raise InputError(f"cannot load a model from {source.path!r}: {error}") from error
     config = make_config(source.config, source.settings, vocabulary)
     torch.manual_seed(seed)
@@ -68,8 +72,6 @@ def make_config(path: Path | None, settings: dict[str, Any], vocabulary: int = 0
 
     Its ``vocab_size`` is at least ``vocabulary``; without a file, and when not set, it is that.
     """
-    from transformers import AutoConfig
-
     values: dict[str, Any] = {}
     if path is not None:
         file = _config_folder(path) / "config.json" if path.is_dir() else path
@@ -78,14 +80,21 @@ def make_config(path: Path | None, settings: dict[str, Any], vocabulary: int = 0
         except (OSError, ValueError) as error:
             raise InputError(f"{file}: cannot be read as a model's configuration ({error})") from error
     values |= settings
-    if "model_type" not in values:
-        raise UsageError("a new model needs a model_type (for example llama, or qwen2) in model.settings or its file")
     if vocabulary:
         values["vocab_size"] = max(vocabulary, values.get("vocab_size", 0))
+    return _config(values)
+
+
+def _config(values: dict[str, Any]) -> Any:
+    """Make a configuration of its values; a ``rope_theta`` of their own goes over that of ``rope_parameters``."""
+    from transformers import AutoConfig
+
+    if "rope_theta" in values and "rope_parameters" in values:
+        values = values | {"rope_parameters": values["rope_parameters"] | {"rope_theta": values["rope_theta"]}}
     try:
-        return AutoConfig.for_model(values.pop("model_type"), **values)
+        return AutoConfig.for_model(**values)
     except Exception as error:
-        raise UsageError(f"these settings make no model: {error}") from error
+        raise UsageError(f"these settings make no model: {type(error).__name__}: {error}") from error
 
 
 def _config_folder(path: Path) -> Path:

@@ -19,7 +19,7 @@ class ModelSource:
         None, "config.json (or its folder) of a new model with random weights, instead of a model", flag="--from-config"
     )
     settings: dict[str, int | float | bool | str] = option(
-        {}, "setting of the model's configuration (hidden_size=64); model_type=llama makes one from nothing"
+        {}, "setting of the model's configuration (rope_theta=300000); model_type=llama makes a new one of them alone"
     )
     tokenizer: str | None = option(
         None, "folder or Hub name of the tokenizer, when not the model's", flag="--tokenizer"
@@ -118,10 +118,11 @@ class SftConfig:
     seed: int = option(0, "of the weights that are new and of the order of rows")
 
     def __post_init__(self) -> None:
-        if (self.model.path is None) == (self.model.config is None and not self.model.settings):
+        source = self.model
+        if (source.path is None) == (source.config is None and "model_type" not in source.settings):
             raise UsageError(
-                "say which model is trained: --model FOLDER_OR_HUB_NAME for one that exists, or --from-config "
-                "config.json (and model.settings) for a new one, not both"
+                "say which model is trained: --model FOLDER_OR_HUB_NAME for one that exists; or for a new one "
+                "--from-config config.json, or model.settings with a model_type; not both"
             )
         if self.data.weights and len(self.data.weights) != len(self.data.folders):
             raise UsageError(

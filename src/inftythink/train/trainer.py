@@ -52,12 +52,25 @@ class RowsTrainer(SFTTrainer):  # type: ignore[misc]
 
         The gradients of all processes are averaged, so that each process's share counts as often as there are.
         """
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        count = outputs.label_mask.sum() if num_items_in_batch is None else num_items_in_batch
-        loss = -outputs.log_probs.sum() / torch.as_tensor(count).clamp(min=1)
+        total, count = self._total(model, inputs)
+        loss = total / torch.as_tensor(count if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if num_items_in_batch is not None:
             loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
+        return (loss, {}) if return_outputs else loss
+
+    def _total(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sum of the losses of a micro-batch's trained tokens, and their number.
+
+        TRL's head never holds all logits at once, but it knows a plain layer only: not one of which ``peft`` trains
+        some rows.
+        """
+        if isinstance(self.accelerator.unwrap_model(model).get_output_embeddings(), torch.nn.Linear):
+            outputs = model(**inputs, use_cache=False, fused_lm_head=True)
+            return -outputs.log_probs.sum(), outputs.label_mask.sum()
+        labels = inputs["labels"][:, 1:]
+        logits = model(**{k: v for k, v in inputs.items() if k != "labels"}, use_cache=False).logits[:, :-1]
+        total = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="sum")
+        return total, (labels != -100).sum()
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -69,8 +82,7 @@ class RowsTrainer(SFTTrainer):  # type: ignore[misc]
             for batch in self.get_eval_dataloader(eval_dataset):
                 inputs = self._prepare_inputs(batch)
                 with self.compute_loss_context_manager():
-                    outputs = self.model_wrapped(**inputs, use_cache=False, fused_lm_head=True)
-                sums += torch.stack([-outputs.log_probs.double().sum(), outputs.label_mask.sum().double()])
+                    sums += torch.stack([value.double() for value in self._total(self.model_wrapped, inputs)])
         self.model.train()
         loss, tokens = self.accelerator.reduce(sums, "sum").tolist()
         metrics = {f"{metric_key_prefix}_loss": loss / max(1.0, tokens), f"{metric_key_prefix}_tokens": tokens}
