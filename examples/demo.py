@@ -1,8 +1,9 @@
-"""The main job on real input, in a few minutes on a laptop's processor: ``make demo``.
+"""The main jobs on real input, in minutes on a laptop's processor: ``make demo``.
 
-Sample reasoning traces become InftyThink training instances, with summaries by a real language model in this process;
-then the same model answers a question in several rounds of bounded context. The model is SmolLM2-135M-Instruct, the
-smallest that chats at all: it shows that every part works, not how well a capable model does.
+Reasoning traces become InftyThink training instances, with summaries by a real language model in this process
+(SmolLM2-135M-Instruct, the smallest that chats at all: it shows that every part works, not how well a capable model
+does). Then the model that ships with the package solves a problem whose reasoning is many times longer than its window,
+live, and is compared with a model of the same kind that thinks in one chain.
 """
 
 import argparse
@@ -19,10 +20,7 @@ from rich.text import Text
 from inftythink.cli.main import main as inftythink
 from inftythink.data.table import read_rows, shards
 
-QUESTION = (
-    "A farmer sells 12 boxes of apples on Monday and twice as many on Tuesday. Each box holds 30 apples. "
-    "Explain every step, then say how many apples were sold on both days together."
-)
+QUESTION = "How many Collatz steps from 27?"
 console = Console()
 
 
@@ -58,13 +56,11 @@ def show_instance(folder: Path) -> None:
 
 
 def main() -> None:
-    """Convert, show, solve."""
+    """Convert, solve, compare."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("~/.cache/inftythink/smollm2-135m-instruct").expanduser())
     parser.add_argument("--output", type=Path, default=Path("out/demo"))
-    parser.add_argument(
-        "--all", action="store_true", help="convert all sample traces, the longest too (a quarter of an hour)"
-    )
+    parser.add_argument("--all", action="store_true", help="convert the longest sample trace, too (minutes more)")
     parser.add_argument("--fresh", action="store_true", help="begin anew instead of going on with an earlier demo")
     args = parser.parse_args()
     if not args.model.is_dir():
@@ -80,25 +76,34 @@ def main() -> None:
         "the way: every segment, request, retry and reject.",
         style="dim",
     )
-    size = ("--eta", "1024", "--gamma", "96", "--attempts", "3", *(() if args.all else ("--limit", "6")))
+    size = ("--eta", "1024", "--gamma", "64", "--attempts", "2", *(() if args.all else ("--limit", "12")))
     shape = ("--validation", "0.2", "--tasks", "1", "--workers", "1", "--output", str(data))
     run("data", "build", "--input", traces, "--tokenizer", model, "--model", model, *size, *shape)
     run("data", "stats", str(data))
     show_instance(data)
 
-    console.rule("2. A question is answered in rounds of bounded context")
-    run("solve", QUESTION, "--model", model, "--carry", "two_call", "--eta", "96", "--gamma", "96", "--max-rounds", "3",
-        "--temperature", "0.3", "--seed", "7")  # fmt: skip
+    console.rule("2. A model with a window of 128 tokens reasons far beyond it")
+    console.print(
+        "The model that ships with the package has 0.9 million parameters and knows three kinds of puzzles only. "
+        "Numbers in its thoughts are written units first.",
+        style="dim",
+    )
+    run("solve", QUESTION)
+
+    console.rule("3. Rounds against one chain")
+    console.print("Held-out problems; the same size, window and training tokens for both models.", style="dim")
+    run("lab", "--preset", "shipped", "--output", str(args.output / "lab"))
 
     manifest = json.loads((data / "manifest.json").read_text(encoding="utf-8"))
     counts, made = manifest["counts"], manifest["stages"]["form"]["instances"]
     console.rule("What to look at")
     console.print(
+        f"- [bold]{args.output}/lab/report/index.html[/]: for a browser: accuracy by length, against rounds, and cost\n"
         f"- {data}/instances: {made} instances from {counts['out']} of {counts['in']} "
         f"traces, with a data card (README.md)\n"
         f"- {data}/rejects.jsonl: the {counts['rejected']} traces that were not converted, each with its reason\n"
-        "- docs/protocol.md: how rounds are joined; docs/data.md: your own traces; docs/solve.md: your own model\n"
-        "- the same with a server: inftythink solve 'your question' --base-url http://localhost:8000/v1",
+        "- docs/protocol.md: how rounds are joined; docs/lab.md: the experiments; docs/data.md: your own traces\n"
+        "- your own model: inftythink solve 'your question' --base-url http://localhost:8000/v1",
         soft_wrap=True,
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 TRAINED_FILE = "inftythink.json"
 """Lies in the folder of a model trained on the format: ``{"carry": "summary", "eta": 4096, "gamma": 1024}``."""
 
-SHIPPED = Path(__file__).parent.parent / "shipped"
+SHIPPED = Path(__file__).parent.parent / "shipped" / "inftythink"
 """The small model that comes with the package: it solves the laboratory's puzzles, and nothing else."""
 
 _NO_MODEL = """no model: say which one is to be used. A server that speaks the OpenAI API, or a folder (or Hub name):

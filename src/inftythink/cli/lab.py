@@ -15,8 +15,10 @@ from inftythink.config import Count, option
 class LabConfig:
     """Settings of ``inftythink lab``."""
 
-    preset: Literal["quick", "full", "model"] = option(
-        "quick", "quick: one family, both methods; full: all experiments; model: the model that ships"
+    preset: Literal["quick", "full", "model", "shipped"] = option(
+        "quick",
+        "quick: one family, both methods; full: all experiments; model: trains the models that ship; "
+        "shipped: examines them",
     )
     output: Path | None = option(None, "folder to write (default: runs/lab-PRESET)", identity=False)
     seed: int = option(0, "of data and weights")

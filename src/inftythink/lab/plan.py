@@ -43,10 +43,13 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to train, on one data set, from random weights or from another model whose window is ``stretch`` ed."""
+    """A model to train, on one data set, from random weights or from another model, for a longer window.
+
+    Without a data set it is the model of that name that ships with the package.
+    """
 
     name: str
-    data: str
+    data: str | None
     steps: int
     carry: Literal["summary", "none", "tail"] = "summary"
     eta: int = ETA
@@ -84,8 +87,12 @@ class Plan:
 
 
 def plan(preset: str, seed: int = 0) -> Plan:
-    """Return the plan of a preset: ``quick``, ``full`` or ``model`` (the model that ships, and its examination)."""
-    return {"quick": _quick, "full": _full, "model": _model}[preset](seed)
+    """Return the plan of a preset.
+
+    ``quick``: one family, both methods. ``full``: all experiments. ``model``: the models that ship, and their
+    examination. ``shipped``: a small examination of the models that ship, without training.
+    """
+    return {"quick": _quick, "full": _full, "model": _model, "shipped": _shipped}[preset](seed)
 
 
 def _setup(model: Model) -> Setup:
@@ -145,8 +152,28 @@ def _tampered(model: Model, families: tuple[str, ...]) -> tuple[Exam, ...]:
 
 def _model(seed: int) -> Plan:
     ours = Model("inftythink", "rounds", STEPS, seed=seed)
-    exams = _exams(ours, FAMILIES, {WITHIN: 300, HEADLINE: 300, DEEP: 300}, "InftyThink")
-    return Plan("model", (_long("rounds", FAMILIES, 1.0, seed),), (ours,), exams)
+    vanilla = Model("vanilla", "chains", STEPS, "none", seed=seed)
+    counts = {WITHIN: 300, HEADLINE: 300}
+    exams = (
+        *_exams(ours, FAMILIES, counts | {DEEP: 300}, "InftyThink"),
+        *_exams(vanilla, FAMILIES, counts, "vanilla"),
+    )
+    return Plan("model", (_rounds(seed), _chains(seed)), (ours, vanilla), exams)
+
+
+def _shipped(seed: int) -> Plan:
+    ours, vanilla = Model("inftythink", None, 0, seed=seed), Model("vanilla", None, 0, "none", seed=seed)
+    counts: dict[Span, int] = {WITHIN: 20, (1.0, 2.0): 20, HEADLINE: 20}
+    exams = (*_exams(ours, FAMILIES, counts, "InftyThink"), *_exams(vanilla, FAMILIES, counts, "vanilla"))
+    return Plan("shipped", (), (ours, vanilla), exams)
+
+
+def _rounds(seed: int) -> DataSet:
+    return _long("rounds", FAMILIES, 1.0, seed)
+
+
+def _chains(seed: int) -> DataSet:
+    return _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)
 
 
 STEPS = 12_000
@@ -154,7 +181,7 @@ STEPS = 12_000
 
 
 def _full(seed: int) -> Plan:
-    data = [_long("rounds", FAMILIES, 1.0, seed), _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)]
+    data = [_rounds(seed), _chains(seed)]
     models: list[Model] = []
     exams: list[Exam] = []
     for number in range(3):

@@ -23,6 +23,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from inftythink.backends.connect import SHIPPED
 from inftythink.lab.data import convert, draw, select, write_traces
 from inftythink.lab.plan import GAMMA, WINDOW, DataSet, Exam, Model, Plan
 
@@ -80,8 +81,8 @@ def steps(plan: Plan) -> list[Step]:
     """Return the steps of a plan in the order in which they are best begun."""
     found = [Step("data", data.name) for data in plan.data]
     for model in plan.models:
-        start = (f"model {model.start}",) if model.start else ()
-        found.append(Step("model", f"model {model.name}", (model.data, *start)))
+        needs = (*([model.data] if model.data else []), *([f"model {model.start}"] if model.start else []))
+        found.append(Step("model", f"model {model.name}", needs))
         mine = [exam for exam in plan.exams if exam.model == model.name]
         found += [Step("exam", f"exam {exam.name}", (f"model {model.name}",)) for exam in mine]
     return found
@@ -123,7 +124,12 @@ def make_data(data: DataSet, folder: Path) -> str:
 
 
 def train(model: Model, folder: Path) -> str:
-    """Train a model with ``train.sft``; one that is trained already is left alone."""
+    """Train a model with ``train.sft``; one that is trained already is left alone, one that ships is copied."""
+    if model.data is None:
+        target = folder / "models" / model.name / "model"
+        shutil.copytree(SHIPPED.parent / model.name, target, dirs_exist_ok=True)
+        return f"as it ships, {sum(path.stat().st_size for path in target.iterdir()) / 1e6:.1f} MB"
+
     from inftythink.train.sft import train_sft
 
     result = train_sft(sft_config(model, folder))
@@ -135,6 +141,7 @@ def sft_config(model: Model, folder: Path) -> Any:
     """Return the settings of a model's training run, as ``inftythink sft`` has them."""
     from inftythink.train.sft import Batch, Data, ModelSource, Optimizer, SftConfig
 
+    assert model.data is not None
     place = folder / "data" / model.data
     selected = place / "selected"
     if model.start is None:
