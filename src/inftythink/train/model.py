@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -108,15 +109,27 @@ def give_rows(model: Any, tokenizer: Any, new_ids: Iterable[int]) -> None:
     new = list(new_ids)
     if not new:
         return
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    if len(tokenizer) > model.config.get_text_config().vocab_size:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     codec = Renderer(tokenizer, template="plain")
     matrices = {id(m.weight): m.weight for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m}
-    with torch.no_grad():
+    with torch.no_grad(), _whole(list(matrices.values())):
         for token in new:
             pieces = codec.encode_content(tokenizer.convert_ids_to_tokens(token))
             for weight in matrices.values():
                 weight[token] = weight[pieces].mean(dim=0)
+
+
+def _whole(weights: list[Any]) -> AbstractContextManager[Any]:
+    """Make weights whole that DeepSpeed loaded in shares (ZeRO-3), and divide them again afterwards."""
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if not is_deepspeed_zero3_enabled():
+        return nullcontext()
+    import deepspeed
+
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(weights, modifier_rank=0)
+    return context
 
 
 def adapters(lora: Lora, model: Any, new_ids: list[int]) -> Any:

@@ -166,7 +166,7 @@ def _trainer(
     """Load the model and return a trainer with the whole run's batches."""
     from inftythink.train.model import adapters, give_rows, load_model
     from inftythink.train.tokens import TokenRows
-    from inftythink.train.trainer import make_trainer
+    from inftythink.train.trainer import make_arguments, make_trainer
 
     on_gpu = state.device.type == "cuda"
     attention, packed = layout(config, on_gpu)
@@ -186,6 +186,8 @@ def _trainer(
         [row + trained if row >= 0 else row for row in batch]
         for batch in in_order(rows.validation.lengths.tolist(), shape)
     ]
+    steps, accumulation = len(batches) // shape.parts, shape.parts // state.num_processes
+    arguments = make_arguments(trainer_arguments(config, steps, accumulation, on_gpu, bool(checked)))
     model = load_model(
         config.model,
         dtype=weights_dtype(config, on_gpu),
@@ -197,9 +199,7 @@ def _trainer(
     return make_trainer(
         model,
         tokenizer,
-        trainer_arguments(
-            config, len(batches) // shape.parts, shape.parts // state.num_processes, on_gpu, bool(checked)
-        ),
+        arguments,
         every,
         batches,
         checked,

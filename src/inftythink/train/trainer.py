@@ -106,10 +106,17 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self._progress(state.global_step, state.max_steps, logs)
 
 
+def make_arguments(settings: dict[str, Any]) -> Any:
+    """Return the trainer's arguments. Make them before the model: they say whether it is loaded in shares (ZeRO-3)."""
+    with warnings.catch_warnings():  # transformers has begun to rename a setting that TRL knows by its old name
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated")
+        return TrlConfig(**settings, **_PLANNED)
+
+
 def make_trainer(
     model: Any,
     tokenizer: Any,
-    arguments: dict[str, Any],
+    arguments: Any,
     rows: TokenRows,
     batches: list[list[int]],
     validation: list[list[int]],
@@ -120,15 +127,12 @@ def make_trainer(
 ) -> RowsTrainer:
     """Return a trainer for rows, and micro-batches of them to train and (unless empty) to evaluate on.
 
-    ``arguments`` are of ``trl.SFTConfig``; ``adapters`` is a ``peft`` configuration.
+    ``arguments`` are of ``make_arguments``; ``adapters`` is a ``peft`` configuration.
     """
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    with warnings.catch_warnings():  # transformers has begun to rename a setting that TRL knows by its old name
-        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated")
-        settings = TrlConfig(**arguments, **_PLANNED)
     trainer = RowsTrainer(
         model=model,
-        args=settings,
+        args=arguments,
         data_collator=Batches(rows, pad_id, packed),
         train_dataset=Dataset.from_dict({"rows": batches}),
         eval_dataset=Dataset.from_dict({"rows": validation}) if validation else None,
@@ -148,6 +152,7 @@ _PLANNED: dict[str, Any] = {
     "train_sampling_strategy": "sequential",
     "num_train_epochs": 1,
     "remove_unused_columns": False,
+    "ddp_find_unused_parameters": False,
     "dataset_kwargs": {"skip_prepare_dataset": True},
     "max_length": None,
     "disable_tqdm": True,
