@@ -29,14 +29,15 @@ def run(config: SftConfig) -> None:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=not first) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not (first and console.is_terminal)) as bars:
         result = train_sft(config, progress=_Teller(bars))
     if first:
         _show(result, config)
 
 
 class _Teller:
-    """Shows each entry of the history in the progress bar; it appears with the first step."""
+    """Shows each entry of the history: in the progress bar of a terminal, else on a line of its own."""
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -45,6 +46,9 @@ class _Teller:
     def __call__(self, step: int, steps: int, entry: dict[str, float]) -> None:
         self._told |= {name: entry[name] for name in ("loss", "eval_loss") if name in entry}
         told = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in self._told.items())
+        if not self._bars.console.is_terminal:
+            self._bars.console.print(f"step {step} of {steps}  {told}", highlight=False)
+            return
         if not self._bars.tasks:
             self._bars.add_task("step", total=steps, told="")
         self._bars.update(self._bars.tasks[0].id, completed=step, told=told)

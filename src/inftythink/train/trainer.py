@@ -102,7 +102,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         """Tell of the entry that was just written."""
-        if state.is_world_process_zero and logs:
+        if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
             self._progress(state.global_step, state.max_steps, logs)
 
 
