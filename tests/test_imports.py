@@ -137,7 +137,8 @@ def test_the_public_names_are_there() -> None:
 
 
 def test_every_module_imports_cleanly() -> None:
-    names = [name for name in modules(SRC) if name != "inftythink.__main__"]
+    left_out = {"inftythink.__main__"} | ({"inftythink.train.trainer"} if sys.version_info < (3, 11) else set())  # TRL
+    names = [name for name in modules(SRC) if name not in left_out]
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -104,6 +104,7 @@ def test_the_export_loads_and_says_what_it_is(done):
     trained = trained_for(str(result.path))
     assert (trained.carry, trained.eta, trained.gamma) == ("summary", 64, 32)
     card = (result.path / "README.md").read_text()
+    assert "A new model, trained to reason" in card
     assert f"| 6 | {result.metrics['eval_loss']:.4f} |" in card
     assert load_dumped(SftConfig, config.output / "config.yaml") == config
     asked = make_format("summary").open(Problem("q", "What is 12 + 12?"))
@@ -152,7 +153,9 @@ def test_adapters_are_exported_alone_and_merged(config, done, tags):
     from peft import PeftModel
 
     base = ModelSource(path=str(done[1].path), special_tags=tags)
-    result = train_sft(replaced(config, model=base, lora=Lora(rank=4, alpha=8.0), steps=4))
+    result = train_sft(replaced(config, model=base, lora=Lora(rank=4, alpha=8.0), steps=4, eval_at_start=True))
+    assert [entry["step"] for entry in result.history if "eval_loss" in entry] == [0, 4]
+    assert "`model`, trained to reason" in (result.path / "README.md").read_text()
     assert result.path == config.output / "model"
     tokenizer = AutoTokenizer.from_pretrained(result.path)
     merged = AutoModelForCausalLM.from_pretrained(result.path)

@@ -62,6 +62,7 @@ def trainer_arguments(
         "logging_first_step": True,
         "eval_strategy": "steps" if evaluates and config.eval_every else "no",
         "eval_steps": config.eval_every or None,
+        "eval_on_start": evaluates and config.eval_at_start,
         "save_strategy": "steps" if config.save_every else "no",
         "save_steps": config.save_every or 1,
         "save_total_limit": config.keep,

@@ -84,14 +84,18 @@ Of the training rows: {loss_first:.4f} at first, {loss_last:.4f} at last.
 
 
 def card(name: str, base: str | None, facts: dict[str, Any], history: list[dict[str, float]]) -> str:
-    """Return the README.md of a model folder; ``facts`` are the run's metrics and settings."""
+    """Return the README.md of a model folder; ``facts`` are the run's metrics and settings.
+
+    ``base`` is the model that was trained, None for a new one; of a local folder only the name is told.
+    """
+    local = base is not None and Path(base).is_dir()
     header: dict[str, Any] = {"library_name": "transformers", "pipeline_tag": "text-generation"}
-    header |= {"base_model": base} if base else {}
+    header |= {"base_model": base} if base and not local else {}
     header["tags"] = ["inftythink", "reasoning"]
     found = [f"| {entry['step']} | {entry['eval_loss']:.4f} |" for entry in history if "eval_loss" in entry]
     text = _CARD.format(
         name=name,
-        base=f"`{base}`" if base else "A new model",
+        base=f"`{Path(base).name if local else base}`" if base else "A new model",
         version=__version__,
         evaluations="\n".join(found) or "| - | no validation rows |",
         **facts,

@@ -109,6 +109,7 @@ class SftConfig:
     steps: int = option(0, "steps of the optimizer instead of epochs; 0 goes by epochs")
     checkpointing: bool = option(True, "compute activations again in the backward pass, which saves memory")
     eval_every: int = option(500, "steps between evaluations on the validation split; 0 evaluates at the end only")
+    eval_at_start: bool = option(False, "also evaluate before the first step", identity=False)
     save_every: int = option(500, "steps between checkpoints; 0 writes none", identity=False)
     keep: int = option(1, "checkpoints that are kept", identity=False)
     log_every: int = option(10, "steps between entries of the history", identity=False)

@@ -211,7 +211,9 @@ def _trainer(
 
 def _finish(config: SftConfig, trainer: RowsTrainer, rows: Rows, new_ids: list[int], renderer: Renderer) -> SftResult:
     """Train to the end, evaluate, export, and write the figures last: they say that the run is whole."""
-    trainer.train(resume_from_checkpoint=_last_checkpoint(config.output / "checkpoints"))
+    checkpoint = _last_checkpoint(config.output / "checkpoints")
+    trainer.args.eval_on_start = trainer.args.eval_on_start and checkpoint is None
+    trainer.train(resume_from_checkpoint=checkpoint)
     log, step = trainer.state.log_history, trainer.state.global_step
     if trainer.eval_dataset is not None and not any("eval_loss" in entry and entry["step"] == step for entry in log):
         trainer.evaluate()
