@@ -162,3 +162,29 @@ def test_in_a_terminal_it_is_drawn_and_the_answer_stands(server):
     assert "\x1b[" in text
     assert "The answer is 42." in text
     assert "peak context" in text
+
+
+def test_without_a_model_the_one_that_ships_answers_in_many_rounds(capsys):
+    assert main(["solve", "How many Collatz steps from 27?", "--json"]) == 0
+    found = Trajectory.from_json(json.loads(capsys.readouterr().out))
+    assert found.conclusion == r"\boxed{111}"
+    assert found.totals["rounds"] > 20
+    assert found.totals["peak_context"] <= 128 < found.totals["completion_tokens"]
+
+
+def test_a_question_that_the_model_that_ships_does_not_know_gets_a_hint(capsys):
+    assert main(["solve", "What is 2 + 2?"]) == 2
+    shown = capsys.readouterr()
+    assert "--base-url" in shown.err
+    assert "How many Collatz steps from 27?" in shown.err
+    assert shown.out == ""
+
+
+def test_lines_of_a_file_that_are_no_puzzles_are_rejects(tmp_path, capsys):
+    questions = tmp_path / "questions.txt"
+    questions.write_text("Where do 3 Collatz steps lead from 12?\nWhat is 2 + 2?\n", encoding="utf-8")
+    assert main(["solve", "--input", str(questions), "--output", str(tmp_path / "run")]) == 0
+    (reject,) = read_json_lines(tmp_path / "run" / "rejects.jsonl")
+    assert reject["reason"] == "no_puzzle"
+    (found,) = read_json_lines(tmp_path / "run" / "trajectories.jsonl")
+    assert found["conclusion"] == r"\boxed{10}"

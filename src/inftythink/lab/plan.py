@@ -53,6 +53,7 @@ class Model:
     steps: int
     carry: Literal["summary", "none", "tail"] = "summary"
     eta: int = ETA
+    gamma: int = GAMMA
     window: int = WINDOW
     seed: int = 0
     start: str | None = None
@@ -96,7 +97,7 @@ def plan(preset: str, seed: int = 0) -> Plan:
 
 
 def _setup(model: Model) -> Setup:
-    return Setup(model.carry, model.window, model.eta, GAMMA)
+    return Setup(model.carry, model.window, model.eta, model.gamma)
 
 
 def _exams(model: Model, families: tuple[str, ...], counts: dict[Span, int], method: str) -> tuple[Exam, ...]:
@@ -110,7 +111,7 @@ def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: in
     examples, and the shortest traces have both in few tokens.
     """
     parts = {
-        "collatz": (("collatz", 8000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
+        "collatz": (("collatz", 16000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
         "colouring": (("colouring", 4500, (2, 40)), ("colouring", 600, (40, 320))),
         "automaton": (("automaton", 2700, (2, 40)), ("automaton", 500, (40, 320))),
     }
@@ -124,7 +125,7 @@ def _whole(name: str, families: tuple[str, ...], number: int, seed: int, high: d
     return DataSet(name, tuple(drawings), middle=None, seed=seed)
 
 
-IN_WINDOW = {"collatz": 8, "colouring": 6, "automaton": 5}
+IN_WINDOW = {"collatz": 9, "colouring": 6, "automaton": 5}
 """Lines of the longest reasoning that fits into the window."""
 
 
@@ -176,7 +177,7 @@ def _chains(seed: int) -> DataSet:
     return _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)
 
 
-STEPS = 12_000
+STEPS = 16_000
 """Steps of the models for all families, of 512 tokens each."""
 
 
@@ -195,7 +196,7 @@ def _full(seed: int) -> Plan:
     # Delethink: a chunk, and what is carried of the one before, fill what the longest question leaves of the window.
     data.append(_whole("tails", FAMILIES, 5000, seed, dict.fromkeys(FAMILIES, 24)))
     tail = Model("tail", "tails", STEPS, "tail", eta=100, seed=seed)
-    fits = {"collatz": 34, "colouring": 26, "automaton": 20}
+    fits = {"collatz": 38, "colouring": 26, "automaton": 20}
     data.append(_whole("long-chains", FAMILIES, 2000, seed, fits))
     stretched = Model(
         "stretched", "long-chains", STEPS // 8, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
@@ -204,8 +205,8 @@ def _full(seed: int) -> Plan:
     exams += _exams(tail, FAMILIES, {HEADLINE: 300}, "tail (Delethink)")
     spans = {WITHIN: 100, (1.0, 2.0): 100, HEADLINE: 300}
     exams += _exams(stretched, FAMILIES, spans, f"vanilla, window x {STRETCH}")
-    for eta in (28, 63, 85):  # two lines of the Collatz family, four, and six
+    for eta in (28, 63, 85):  # two lines of the Collatz family, five, and seven
         data.append(_long(f"rounds-{eta}", ("collatz",), 1.0, seed, eta))
-        models.append(Model(f"eta-{eta}", f"rounds-{eta}", STEPS // 2, eta=eta, seed=seed))
+        models.append(Model(f"eta-{eta}", f"rounds-{eta}", STEPS // 2, eta=eta, gamma=14, seed=seed))
         exams += _exams(models[-1], ("collatz",), {HEADLINE: 300}, f"eta {eta}")
     return Plan("full", tuple(data), tuple(models), tuple(exams))

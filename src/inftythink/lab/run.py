@@ -79,8 +79,10 @@ def run(plan: Plan, folder: Path, workers: int, progress: Progress) -> None:
 
 def steps(plan: Plan) -> list[Step]:
     """Return the steps of a plan in the order in which they are best begun."""
-    found = [Step("data", data.name) for data in plan.data]
+    found: list[Step] = []
     for model in plan.models:
+        if model.data and model.data not in {step.name for step in found}:
+            found.append(Step("data", model.data))
         needs = (*([model.data] if model.data else []), *([f"model {model.start}"] if model.start else []))
         found.append(Step("model", f"model {model.name}", needs))
         mine = [exam for exam in plan.exams if exam.model == model.name]
@@ -139,15 +141,16 @@ def train(model: Model, folder: Path) -> str:
 
 def sft_config(model: Model, folder: Path) -> Any:
     """Return the settings of a model's training run, as ``inftythink sft`` has them."""
+    from inftythink.lab.tokenizer import make_tokenizer
     from inftythink.train.sft import Batch, Data, ModelSource, Optimizer, SftConfig
 
     assert model.data is not None
     place = folder / "data" / model.data
     selected = place / "selected"
     if model.start is None:
-        source = ModelSource(
-            settings=SHAPE | {"max_position_embeddings": model.window}, tokenizer=str(folder / "tokenizer")
-        )
+        end = make_tokenizer().eos_token_id
+        own = {"max_position_embeddings": model.window, "eos_token_id": end, "pad_token_id": end}
+        source = ModelSource(settings=SHAPE | own, tokenizer=str(folder / "tokenizer"))
     else:
         source = ModelSource(path=str(_stretched(folder, model)))
     return SftConfig(
@@ -157,7 +160,7 @@ def sft_config(model: Model, folder: Path) -> Any:
             folders=(str(selected if selected.is_dir() else place / "converted"),),
             carry=model.carry,
             eta=model.eta,
-            gamma=GAMMA,
+            gamma=model.gamma,
             max_length=model.window,
         ),
         batch=Batch(tokens=max(BATCH, 2 * model.window)),

@@ -1,7 +1,7 @@
 """Iterated arithmetic: the Collatz sequence (halve an even number, triple an odd one and add one).
 
 Two questions: how many steps lead to 1, and where a number of steps leads. Numbers in the reasoning are written as
-school arithmetic works, units first, and filled up with dots: 27 is ``72.....``. So every digit of the next number
+school arithmetic works, units first, and filled up with dots: 27 is ``72....``. So every digit of the next number
 follows from digits that stand before it.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from inftythink.tasks.puzzle import DRAWN, Puzzle
 
-WIDTH = 7
+WIDTH = 6
 """Digits of the largest number that a sequence may reach."""
 START = 5
 """Digits of the largest number that a sequence may start from."""
