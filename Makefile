@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | test-engines | clean. Needs Python 3.10 or newer, make and git.
+# make setup | demo | test | lint | bench | test-engines | clean. Needs Python 3.11 or newer, make and git.
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,7 +20,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 help:
 	@echo "make setup         create $(VENV) with all that the demo and the tests need"
-	@echo "make demo          convert sample traces and answer a question in rounds, with a small model"
+	@echo "make demo          convert sample traces, solve a puzzle live, compare rounds with one chain"
 	@echo "make test          lint, type check and test"
 	@echo "make lint          lint and type check only"
 	@echo "make bench         measure speed and memory (minutes)"
@@ -32,8 +32,8 @@ setup: $(READY)
 
 # torch goes first: the rest then finds it there, in whatever build fits this machine.
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
-	  echo "Python 3.10 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt torch
 	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
@@ -81,5 +81,5 @@ test-engines: setup $(VLLM)/.ready $(LLAMACPP)/.ready
 	  $(BIN)/python -m pytest -m engine tests/engines
 
 clean:
-	rm -rf $(VENV) $(ENGINES) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
