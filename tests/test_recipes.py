@@ -1,5 +1,6 @@
 """Recipes are complete: each parses, its model can be made, its memory is what is written, its launchers load."""
 
+import dataclasses
 import importlib.util
 import re
 from pathlib import Path
@@ -21,6 +22,7 @@ assert SPEC is not None
 memory = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(memory)
 
+DOCS = (ROOT / "docs" / "train.md").read_text("utf-8")
 PARAMETERS = {
     "SmolLM2-135M": 134_515_008,
     "Qwen2.5-Math-1.5B": 1_543_714_304,
@@ -47,6 +49,22 @@ def test_a_recipe_parses_makes_its_model_and_tells_its_memory(path):
         assert shape_of(run.batch, run.data.max_length, True, processes).parts % processes == 0
     assert run.data.max_length <= config.max_position_embeddings
     assert f"--config recipes/sft/{path.name}" in text
+    row, adapted = documented(run, config)
+    (shown,) = [line for line in DOCS.splitlines() if line.startswith(f"| {path.stem} |")]
+    assert shown.endswith(row)
+    for told in re.findall(rf"([\d.]+)\s\({path.stem}\)", DOCS):
+        assert told == adapted
+
+
+def documented(run, config):
+    """What docs/train.md is to say of a recipe: the end of its row, and the figure with LoRA."""
+    alone, fsdp, zero, both = (
+        f"{estimate(config, run, processes, sharding).total:.1f}" if run.batch.rows % processes == 0 else "-"
+        for _, processes, sharding in memory.LAYOUTS
+    )
+    assert fsdp == zero
+    adapted = estimate(config, dataclasses.replace(run, lora=Lora(rank=32))).total
+    return f"| {alone} | {fsdp} | {both} |", f"{adapted:.1f}"
 
 
 def test_every_published_model_has_a_recipe():
@@ -81,8 +99,6 @@ def test_memory_counts_what_a_small_model_holds():
     assert shared.weights + shared.gradients + shared.optimizer == 16 * sizes.total / 4
     zero = estimate(config, run, 4, "zero3")
     assert zero.weights + zero.gradients + zero.optimizer == 16 * sizes.total / 4
-    import dataclasses
-
     adapted = estimate(config, dataclasses.replace(run, lora=Lora(rank=2)))
     assert adapted.weights == 2 * sizes.total + 4 * 2 * sizes.linear_sizes
     assert adapted.optimizer == 8 * 2 * sizes.linear_sizes
