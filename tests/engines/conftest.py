@@ -2,8 +2,8 @@
 
 import os
 
-collect_ignore = [
-    f"test_{engine.lower()}.py"
+collect_ignore_glob = [
+    f"test_{engine.lower()}*.py"
     for engine in ("VLLM", "LLAMACPP")
     if not {f"INFTYTHINK_{engine}_URL", f"INFTYTHINK_{engine}_PYTHON"} & set(os.environ)
 ]

@@ -28,12 +28,12 @@ from inftythink.tasks.puzzle import families, held_out, held_out_question
 def small(name: str = "full") -> Plan:
     """A preset with all of its parts, but next to no work."""
     whole = plan(name)
-    keep = {"inftythink-0", "vanilla-0", "tail", "stretched"}
+    keep = {"inftythink-0-first", "inftythink-0", "vanilla-0-first", "vanilla-0", "tail", "stretched"}
     models = tuple(replace(m, steps=2) for m in whole.models if m.name in keep)
     data = tuple(
         replace(d, drawings=tuple(replace(one, number=10) for one in d.drawings))
         for d in whole.data
-        if d.name in {m.data for m in models}
+        if d.name in {used for m in models for used, _ in m.data}
     )
     exams = tuple(
         replace(e, number=2, families=("automaton",), setup=replace(e.setup, phi=2))
@@ -109,7 +109,7 @@ def test_the_presets_are_whole() -> None:
     for name in ("quick", "full", "model"):
         made = plan(name)
         data, models = {d.name for d in made.data}, {m.name for m in made.models}
-        assert {m.data for m in made.models} <= data
+        assert {name for m in made.models for name, _ in m.data} <= data
         assert {e.model for e in made.exams} <= models
         assert {m.start for m in made.models} - {None} <= models
         names = [step.name for step in steps(made)]
@@ -202,3 +202,23 @@ def test_the_table_tells_the_spread_of_seeds() -> None:
     rows = [[record(3, 4, True), record(3, 4, True)], [record(3, 4, True), record(3, 4, False)]]
     (line,) = table(Results({"InftyThink": list(zip(exams, rows, strict=True))}))
     assert (line["right"], line["problems"], line["worst_seed"], line["best_seed"]) == (3, 4, 0.5, 1.0)
+
+
+def test_the_recipe_of_the_models_that_ship_is_a_configuration() -> None:
+    from inftythink.cli.lab import LabConfig
+    from inftythink.config import resolve
+
+    recipe = Path(__file__).parents[2] / "recipes" / "lab" / "shipped.yaml"
+    assert resolve(LabConfig, recipe).preset == "model"
+
+
+def test_the_models_that_ship_are_small_and_say_what_they_are_for() -> None:
+    from inftythink.backends.connect import SHIPPED, trained_for
+
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) <= 6_000_000
+    trained = trained_for(str(SHIPPED))
+    assert trained is not None
+    assert (trained.carry, trained.eta, trained.gamma, trained.puzzles) == ("summary", 63, 22, True)
+    renderer = Renderer.load(SHIPPED)
+    text = "How many Collatz steps from 27?"
+    assert renderer.encode_content(text) == Renderer(make_tokenizer()).encode_content(text)

@@ -43,13 +43,14 @@ class DataSet:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model to train, on one data set, from random weights or from another model, for a longer window.
+    """A model to train, from random weights or from the model ``start``, perhaps for a longer window.
 
-    Without a data set it is the model of that name that ships with the package.
+    ``data`` are names of data sets, and how often the rows of each are used an epoch. Without any it is the model of
+    that name that ships with the package.
     """
 
     name: str
-    data: str | None
+    data: tuple[tuple[str, float], ...]
     steps: int
     carry: Literal["summary", "none", "tail"] = "summary"
     eta: int = ETA
@@ -108,7 +109,7 @@ def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: in
     """Rounds. Counters need long traces; most are short, so that there are many first and last rounds.
 
     To read a number the model must turn it round, and again to tell the result: of everything this takes the most
-    examples, and the shortest traces have both in few tokens.
+    examples, and the shortest traces have both in few tokens (see ``_reading``).
     """
     parts = {
         "collatz": (("collatz", 16000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
@@ -125,6 +126,18 @@ def _whole(name: str, families: tuple[str, ...], number: int, seed: int, high: d
     return DataSet(name, tuple(drawings), middle=None, seed=seed)
 
 
+def _reading(seed: int) -> DataSet:
+    """Numbers to turn round, and little else."""
+    return DataSet("reading", (Drawing("collatz", 30_000, (2, 2), clean=True),), seed=seed + 1)
+
+
+def _staged(name: str, data: str, carry: Literal["summary", "none"], seed: int) -> tuple[Model, Model]:
+    """Return a model's two stages: all puzzles, then the same with practice in reading numbers."""
+    first = Model(f"{name}-first", ((data, 1.0),), STEPS, carry, seed=seed)
+    mixed = ((data, 0.3), ("reading", 1.0))
+    return first, Model(name, mixed, PRACTICE, carry, seed=seed, start=first.name)
+
+
 IN_WINDOW = {"collatz": 9, "colouring": 6, "automaton": 5}
 """Lines of the longest reasoning that fits into the window."""
 
@@ -132,8 +145,8 @@ IN_WINDOW = {"collatz": 9, "colouring": 6, "automaton": 5}
 def _quick(seed: int) -> Plan:
     families = ("automaton",)
     data = (_long("rounds", families, 1.0, seed), _whole("chains", families, 8000, seed, IN_WINDOW))
-    ours = Model("inftythink", "rounds", 3000, seed=seed)
-    vanilla = Model("vanilla", "chains", 3000, "none", seed=seed)
+    ours = Model("inftythink", (("rounds", 1.0),), 3000, seed=seed)
+    vanilla = Model("vanilla", (("chains", 1.0),), 3000, "none", seed=seed)
     counts = {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}
     exams = (
         *_exams(ours, families, counts | {(10.0, 20.0): 60}, "InftyThink"),
@@ -152,18 +165,18 @@ def _tampered(model: Model, families: tuple[str, ...]) -> tuple[Exam, ...]:
 
 
 def _model(seed: int) -> Plan:
-    ours = Model("inftythink", "rounds", STEPS, seed=seed)
-    vanilla = Model("vanilla", "chains", STEPS, "none", seed=seed)
+    ours = _staged("inftythink", "rounds", "summary", seed)
+    vanilla = _staged("vanilla", "chains", "none", seed)
     counts = {WITHIN: 300, HEADLINE: 300}
     exams = (
-        *_exams(ours, FAMILIES, counts | {DEEP: 300}, "InftyThink"),
-        *_exams(vanilla, FAMILIES, counts, "vanilla"),
+        *_exams(ours[1], FAMILIES, counts | {DEEP: 300}, "InftyThink"),
+        *_exams(vanilla[1], FAMILIES, counts, "vanilla"),
     )
-    return Plan("model", (_rounds(seed), _chains(seed)), (ours, vanilla), exams)
+    return Plan("model", (_rounds(seed), _chains(seed), _reading(seed)), (*ours, *vanilla), exams)
 
 
 def _shipped(seed: int) -> Plan:
-    ours, vanilla = Model("inftythink", None, 0, seed=seed), Model("vanilla", None, 0, "none", seed=seed)
+    ours, vanilla = Model("inftythink", (), 0, seed=seed), Model("vanilla", (), 0, "none", seed=seed)
     counts: dict[Span, int] = {WITHIN: 20, (1.0, 2.0): 20, HEADLINE: 20}
     exams = (*_exams(ours, FAMILIES, counts, "InftyThink"), *_exams(vanilla, FAMILIES, counts, "vanilla"))
     return Plan("shipped", (), (ours, vanilla), exams)
@@ -177,29 +190,29 @@ def _chains(seed: int) -> DataSet:
     return _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)
 
 
-STEPS = 16_000
-"""Steps of the models for all families, of 512 tokens each."""
+STEPS, PRACTICE = 16_000, 6_000
+"""Steps of the models for all families in their two stages, of 512 tokens each."""
 
 
 def _full(seed: int) -> Plan:
-    data = [_rounds(seed), _chains(seed)]
+    data = [_rounds(seed), _chains(seed), _reading(seed)]
     models: list[Model] = []
     exams: list[Exam] = []
     for number in range(3):
-        ours = Model(f"inftythink-{number}", "rounds", STEPS, seed=seed + number)
-        vanilla = Model(f"vanilla-{number}", "chains", STEPS, "none", seed=seed + number)
-        models += [ours, vanilla]
+        ours = _staged(f"inftythink-{number}", "rounds", "summary", seed + number)
+        vanilla = _staged(f"vanilla-{number}", "chains", "none", seed + number)
+        models += [*ours, *vanilla]
         deep = {DEEP: 300} if number == 0 else {}
-        exams += _exams(ours, FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300} | deep, "InftyThink")
-        exams += _exams(vanilla, FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}, "vanilla")
-    exams += _tampered(models[0], FAMILIES)
+        exams += _exams(ours[1], FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300} | deep, "InftyThink")
+        exams += _exams(vanilla[1], FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}, "vanilla")
+    exams += _tampered(models[1], FAMILIES)
     # Delethink: a chunk, and what is carried of the one before, fill what the longest question leaves of the window.
     data.append(_whole("tails", FAMILIES, 5000, seed, dict.fromkeys(FAMILIES, 24)))
-    tail = Model("tail", "tails", STEPS, "tail", eta=100, seed=seed)
+    tail = Model("tail", (("tails", 1.0),), STEPS, "tail", eta=100, seed=seed)
     fits = {"collatz": 38, "colouring": 26, "automaton": 20}
     data.append(_whole("long-chains", FAMILIES, 2000, seed, fits))
     stretched = Model(
-        "stretched", "long-chains", STEPS // 8, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
+        "stretched", (("long-chains", 1.0),), STEPS // 8, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
     )
     models += [tail, stretched]
     exams += _exams(tail, FAMILIES, {HEADLINE: 300}, "tail (Delethink)")
@@ -207,6 +220,6 @@ def _full(seed: int) -> Plan:
     exams += _exams(stretched, FAMILIES, spans, f"vanilla, window x {STRETCH}")
     for eta in (28, 63, 85):  # two lines of the Collatz family, five, and seven
         data.append(_long(f"rounds-{eta}", ("collatz",), 1.0, seed, eta))
-        models.append(Model(f"eta-{eta}", f"rounds-{eta}", STEPS // 2, eta=eta, gamma=14, seed=seed))
+        models.append(Model(f"eta-{eta}", ((f"rounds-{eta}", 1.0),), STEPS // 2, eta=eta, gamma=14, seed=seed))
         exams += _exams(models[-1], ("collatz",), {HEADLINE: 300}, f"eta {eta}")
     return Plan("full", tuple(data), tuple(models), tuple(exams))

@@ -81,9 +81,9 @@ def steps(plan: Plan) -> list[Step]:
     """Return the steps of a plan in the order in which they are best begun."""
     found: list[Step] = []
     for model in plan.models:
-        if model.data and model.data not in {step.name for step in found}:
-            found.append(Step("data", model.data))
-        needs = (*([model.data] if model.data else []), *([f"model {model.start}"] if model.start else []))
+        known = {step.name for step in found}
+        found += [Step("data", data) for data, _ in model.data if data not in known]
+        needs = (*(data for data, _ in model.data), *([f"model {model.start}"] if model.start else []))
         found.append(Step("model", f"model {model.name}", needs))
         mine = [exam for exam in plan.exams if exam.model == model.name]
         found += [Step("exam", f"exam {exam.name}", (f"model {model.name}",)) for exam in mine]
@@ -127,7 +127,7 @@ def make_data(data: DataSet, folder: Path) -> str:
 
 def train(model: Model, folder: Path) -> str:
     """Train a model with ``train.sft``; one that is trained already is left alone, one that ships is copied."""
-    if model.data is None:
+    if not model.data:
         target = folder / "models" / model.name / "model"
         shutil.copytree(SHIPPED.parent / model.name, target, dirs_exist_ok=True)
         return f"as it ships, {sum(path.stat().st_size for path in target.iterdir()) / 1e6:.1f} MB"
@@ -144,20 +144,19 @@ def sft_config(model: Model, folder: Path) -> Any:
     from inftythink.lab.tokenizer import make_tokenizer
     from inftythink.train.sft import Batch, Data, ModelSource, Optimizer, SftConfig
 
-    assert model.data is not None
-    place = folder / "data" / model.data
-    selected = place / "selected"
     if model.start is None:
         end = make_tokenizer().eos_token_id
         own = {"max_position_embeddings": model.window, "eos_token_id": end, "pad_token_id": end}
         source = ModelSource(settings=SHAPE | own, tokenizer=str(folder / "tokenizer"))
     else:
-        source = ModelSource(path=str(_stretched(folder, model)))
+        started = folder / "models" / model.start / "model"
+        source = ModelSource(path=str(started if model.window == WINDOW else _stretched(folder, model)))
     return SftConfig(
         output=folder / "models" / model.name,
         model=source,
         data=Data(
-            folders=(str(selected if selected.is_dir() else place / "converted"),),
+            folders=tuple(str(_rows(folder / "data" / name)) for name, _ in model.data),
+            weights=tuple(weight for _, weight in model.data),
             carry=model.carry,
             eta=model.eta,
             gamma=model.gamma,
@@ -165,7 +164,7 @@ def sft_config(model: Model, folder: Path) -> Any:
         ),
         batch=Batch(tokens=max(BATCH, 2 * model.window)),
         optimizer=Optimizer(
-            rate=1.5e-3 if model.start is None else 5e-4,
+            rate=1.5e-3 if model.start is None else 7e-4,
             schedule="linear",
             betas=(0.9, 0.98),
             weight_decay=0.01,
@@ -179,6 +178,12 @@ def sft_config(model: Model, folder: Path) -> Any:
         workers=1,
         seed=model.seed,
     )
+
+
+def _rows(data: Path) -> Path:
+    """Return the folder with a data set's rows: those that were selected, or all."""
+    selected = data / "selected"
+    return selected if selected.is_dir() else data / "converted"
 
 
 def _stretched(folder: Path, model: Model) -> Path:
