@@ -108,11 +108,11 @@ def _exams(model: Model, families: tuple[str, ...], counts: dict[Span, int], met
 def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: int = ETA) -> DataSet:
     """Rounds. Counters need long traces; most are short, so that there are many first and last rounds.
 
-    To read a number the model must turn it round, and again to tell the result: of everything this takes the most
-    examples, and the shortest traces have both in few tokens (see ``_reading``).
+    To read a number the model must turn it round, and again to tell the result. Of everything this takes the most
+    examples, so that there are many traces that hold both within a window.
     """
     parts = {
-        "collatz": (("collatz", 16000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
+        "collatz": (("collatz", 16000, (2, 9)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
         "colouring": (("colouring", 4500, (2, 40)), ("colouring", 600, (40, 320))),
         "automaton": (("automaton", 2700, (2, 40)), ("automaton", 500, (40, 320))),
     }
@@ -124,18 +124,6 @@ def _whole(name: str, families: tuple[str, ...], number: int, seed: int, high: d
     """Whole traces, none of which shows a held-out state."""
     drawings = [Drawing(family, number, (2, high[family]), clean=True) for family in families]
     return DataSet(name, tuple(drawings), middle=None, seed=seed)
-
-
-def _reading(seed: int) -> DataSet:
-    """Numbers to turn round, and little else."""
-    return DataSet("reading", (Drawing("collatz", 30_000, (2, 2), clean=True),), seed=seed + 1)
-
-
-def _staged(name: str, data: str, carry: Literal["summary", "none"], seed: int) -> tuple[Model, Model]:
-    """Return a model's two stages: all puzzles, then the same with practice in reading numbers."""
-    first = Model(f"{name}-first", ((data, 1.0),), STEPS, carry, seed=seed)
-    mixed = ((data, 0.3), ("reading", 1.0))
-    return first, Model(name, mixed, PRACTICE, carry, seed=seed, start=first.name)
 
 
 IN_WINDOW = {"collatz": 9, "colouring": 6, "automaton": 5}
@@ -165,14 +153,14 @@ def _tampered(model: Model, families: tuple[str, ...]) -> tuple[Exam, ...]:
 
 
 def _model(seed: int) -> Plan:
-    ours = _staged("inftythink", "rounds", "summary", seed)
-    vanilla = _staged("vanilla", "chains", "none", seed)
+    ours = Model("inftythink", (("rounds", 1.0),), STEPS, seed=seed)
+    vanilla = Model("vanilla", (("chains", 1.0),), STEPS, "none", seed=seed)
     counts = {WITHIN: 300, HEADLINE: 300}
     exams = (
-        *_exams(ours[1], FAMILIES, counts | {DEEP: 300}, "InftyThink"),
-        *_exams(vanilla[1], FAMILIES, counts, "vanilla"),
+        *_exams(ours, FAMILIES, counts | {DEEP: 300}, "InftyThink"),
+        *_exams(vanilla, FAMILIES, counts, "vanilla"),
     )
-    return Plan("model", (_rounds(seed), _chains(seed), _reading(seed)), (*ours, *vanilla), exams)
+    return Plan("model", (_rounds(seed), _chains(seed)), (ours, vanilla), exams)
 
 
 def _shipped(seed: int) -> Plan:
@@ -190,22 +178,22 @@ def _chains(seed: int) -> DataSet:
     return _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)
 
 
-STEPS, PRACTICE = 16_000, 6_000
-"""Steps of the models for all families in their two stages, of 512 tokens each."""
+STEPS = 16_000
+"""Steps of the models for all families, of 512 tokens each."""
 
 
 def _full(seed: int) -> Plan:
-    data = [_rounds(seed), _chains(seed), _reading(seed)]
+    data = [_rounds(seed), _chains(seed)]
     models: list[Model] = []
     exams: list[Exam] = []
     for number in range(3):
-        ours = _staged(f"inftythink-{number}", "rounds", "summary", seed + number)
-        vanilla = _staged(f"vanilla-{number}", "chains", "none", seed + number)
-        models += [*ours, *vanilla]
+        ours = Model(f"inftythink-{number}", (("rounds", 1.0),), STEPS, seed=seed + number)
+        vanilla = Model(f"vanilla-{number}", (("chains", 1.0),), STEPS, "none", seed=seed + number)
+        models += [ours, vanilla]
         deep = {DEEP: 300} if number == 0 else {}
-        exams += _exams(ours[1], FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300} | deep, "InftyThink")
-        exams += _exams(vanilla[1], FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}, "vanilla")
-    exams += _tampered(models[1], FAMILIES)
+        exams += _exams(ours, FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300} | deep, "InftyThink")
+        exams += _exams(vanilla, FAMILIES, {WITHIN: 300, (1.0, 2.0): 100, HEADLINE: 300}, "vanilla")
+    exams += _tampered(models[0], FAMILIES)
     # Delethink: a chunk, and what is carried of the one before, fill what the longest question leaves of the window.
     data.append(_whole("tails", FAMILIES, 5000, seed, dict.fromkeys(FAMILIES, 24)))
     tail = Model("tail", (("tails", 1.0),), STEPS, "tail", eta=100, seed=seed)

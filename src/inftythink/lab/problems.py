@@ -55,8 +55,11 @@ def problems(
         middle = low * (high / low) ** rng.random()
         try:
             puzzle = family.sample(rng, (max(low, int(0.7 * middle)), min(high, max(int(1.4 * middle), low + 4))))
-        except ValueError:  # there is none of that length
-            break
+        except ValueError:  # there is none of that length: the family ends before the span does
+            high = int(0.8 * middle)
+            if high <= low:
+                break
+            continue
         size = windows(puzzle, renderer, window)
         if puzzle.question in seen or not held_out_question(puzzle.question) or not span[0] < size <= span[1]:
             continue
