@@ -260,6 +260,20 @@ def test_kill_9_at_any_moment_and_the_same_command_gives_the_same_rows(traces, t
     assert (out / "rejects.jsonl").read_text() == (whole / "rejects.jsonl").read_text()
 
 
+@pytest.mark.parametrize("stage", ["summarise", "form"])
+def test_a_stage_of_which_one_shard_was_whole_goes_on(stage, traces, tokenizer, server, tmp_path):
+    """Killed between two shards: the books of the stage are there, but not all of them."""
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert main(flags(traces, tokenizer, server, whole)) == 0
+    assert main(flags(traces, tokenizer, server, out)) == 0
+    (out / "work" / stage / "counts" / "00001.json").unlink()
+    (out / "work" / stage / "log" / "completions" / "00001").unlink()
+    assert main(flags(traces, tokenizer, server, out)) == 0
+    assert read_manifest(out)["counts"] == read_manifest(whole)["counts"]
+    for name in ("segments", "summaries", "instances"):
+        assert rows_of(out, name) == rows_of(whole, name)
+
+
 def test_stats_show_lengths_and_rounds(traces, tokenizer, server, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(flags(traces, tokenizer, server, out)) == 0

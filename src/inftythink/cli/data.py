@@ -138,7 +138,7 @@ class Connection:
 def segment(config: SegmentConfig) -> None:
     """Cut traces into segments of at most eta tokens."""
     _run([_segment_stage(config)])
-    _finish(config.output, None, _settings(config, _SEGMENT_FACTS))
+    _finish(config.output, "segment", None, _settings(config, _SEGMENT_FACTS))
 
 
 def summarise(config: SummariseConfig) -> None:
@@ -146,7 +146,7 @@ def summarise(config: SummariseConfig) -> None:
     config = _inherit(config)
     output = config.output or config.input
     _run([_summarise_stage(config, config.input, output)])
-    _finish(output, config.input, _settings(config, _SUMMARISE_FACTS))
+    _finish(output, "summarise", config.input, _settings(config, _SUMMARISE_FACTS))
 
 
 def form(config: FormConfig) -> None:
@@ -154,7 +154,7 @@ def form(config: FormConfig) -> None:
     config = _inherit(config)
     output = config.output or config.input
     _run([_form_stage(config, config.input, output)])
-    _finish(output, config.input, _settings(config, _FORM_FACTS))
+    _finish(output, "form", config.input, _settings(config, _FORM_FACTS))
     _publish(config.push_to_hub, output)
 
 
@@ -164,13 +164,13 @@ def build(config: BuildConfig) -> None:
     folder = config.output
     first = _pick(config, SegmentConfig)
     _run([_segment_stage(first)])
-    _manifest(folder, None, _settings(first, _SEGMENT_FACTS))
+    _manifest(folder, "segment", None, _settings(first, _SEGMENT_FACTS))
     second = _pick(config, SummariseConfig, input=folder)
     _run([_summarise_stage(second, folder, folder)])
-    _manifest(folder, None, _settings(second, _SUMMARISE_FACTS))
+    _manifest(folder, "summarise", None, _settings(second, _SUMMARISE_FACTS))
     third = _pick(config, FormConfig, input=folder)
     _run([_form_stage(third, folder, folder)])
-    _finish(folder, None, _settings(third, _FORM_FACTS))
+    _finish(folder, "form", None, _settings(third, _FORM_FACTS))
     _publish(config.push_to_hub, folder)
 
 
@@ -297,10 +297,10 @@ def _run(stages: list[StageRun]) -> None:
             stage.run(tell)
 
 
-def _manifest(folder: Path, source: Path | None, facts: dict[str, Any]) -> dict[str, Any]:
+def _manifest(folder: Path, last: str, source: Path | None, facts: dict[str, Any]) -> dict[str, Any]:
     from inftythink.data.build import write_manifest
 
-    manifest = write_manifest(folder, source, **facts)
+    manifest = write_manifest(folder, last, source, **facts)
     if "form" in manifest["stages"]:
         from inftythink.data.card import card
 
@@ -308,10 +308,10 @@ def _manifest(folder: Path, source: Path | None, facts: dict[str, Any]) -> dict[
     return manifest
 
 
-def _finish(folder: Path, source: Path | None, facts: dict[str, Any]) -> None:
+def _finish(folder: Path, last: str, source: Path | None, facts: dict[str, Any]) -> None:
     from inftythink.cli._data_tables import show_counts
 
-    show_counts(folder, _manifest(folder, source, facts))
+    show_counts(folder, _manifest(folder, last, source, facts))
 
 
 def _publish(name: str | None, folder: Path) -> None:

@@ -109,16 +109,17 @@ def check(folder: Path, stage: str, tasks: int) -> None:
                 raise InputError(f"{folder}/instances/{split}: {rows} rows on disk, {found[split]} in the books")
 
 
-def write_manifest(folder: Path, source: Path | None = None, **more: Any) -> dict[str, Any]:
+def write_manifest(folder: Path, last: str, source: Path | None = None, **more: Any) -> dict[str, Any]:
     """Write ``rejects.jsonl`` and ``manifest.json`` of a folder; return the manifest.
 
-    ``source`` is the folder of the stages before, when it is another one; its rejects and counts are taken over.
-    Raises ``InputError`` when a record got lost between two stages.
+    ``last`` is the stage that has just become whole. ``source`` is the folder of the stages before, when it is another
+    one; its rejects and counts are taken over. Raises ``InputError`` when a record got lost between two stages.
     """
     source = None if source is None or source.resolve() == folder.resolve() else source
     before = {} if source is None else read_manifest(source)
     stages = {s: dict(v) for s, v in before.get("stages", {}).items()}
     stages |= {stage: found for stage in STAGES if (found := books(folder, stage))}
+    stages = _whole(stages, last)
     chain = [stages[stage] for stage in STAGES if stage in stages]
     for first, second in pairwise(chain):
         if first["out"] != second["in"]:
@@ -148,6 +149,18 @@ def write_manifest(folder: Path, source: Path | None = None, **more: Any) -> dic
     part.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     part.replace(folder / "manifest.json")
     return manifest
+
+
+def _whole(stages: dict[str, Any], last: str) -> dict[str, Any]:
+    """Leave out the stages behind ``last`` whose books are not whole: an earlier run of them was interrupted."""
+    kept: dict[str, Any] = {}
+    before: dict[str, Any] | None = None
+    for stage in (stage for stage in STAGES if stage in stages):
+        behind = STAGES.index(stage) > STAGES.index(last)
+        if behind and (before is None or before["out"] != stages[stage]["in"]):
+            break
+        kept[stage] = before = stages[stage]
+    return kept
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

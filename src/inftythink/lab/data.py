@@ -104,7 +104,7 @@ def convert(traces: Path, folder: Path, tokenizer: Path, eta: int, gamma: int) -
     StageRun(("read", "segment"), folder, made, segment, 1, 1).run()
     StageRun(("summarise",), folder, made, [ReadShard(folder, "segments"), summarise], 1, 1).run()
     StageRun(("form",), folder, made, [ReadShard(folder, "summaries"), form], 1, 1).run()
-    return write_manifest(folder, eta=eta, gamma=gamma, tokenizer=name)
+    return write_manifest(folder, "form", eta=eta, gamma=gamma, tokenizer=name)
 
 
 def select(converted: Path, output: Path, middle: int, seed: int) -> Counter[str]:
