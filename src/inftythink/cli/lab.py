@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from inftythink.cli import Command
 from inftythink.config import Count, option
@@ -65,20 +65,19 @@ def run(config: LabConfig) -> None:
     print(f"the report: {page}")
 
 
-def _show(lines: list[dict[str, object]]) -> None:
+def _show(lines: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    shown = Table("method", "family", "windows", "accuracy", "95% interval", "problems", "models", "not answered")
+    shown = Table("method", "puzzles", "windows", "right, % [95% interval]", "problems", "no answer")
     for line in lines:
+        interval = f"[{100 * line['low']:.0f}, {100 * line['high']:.0f}]"
         shown.add_row(
             str(line["method"]),
             str(line["family"]),
             str(line["windows"]),
-            f"{line['accuracy']:.1%}",
-            f"{line['low']:.1%} to {line['high']:.1%}",
+            f"{100 * line['accuracy']:5.1f} {interval}",
             f"{line['problems']:,}",
-            str(line["models"]),
             str(line["not_answered"]),
         )
     Console().print(shown)
