@@ -109,10 +109,10 @@ def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: in
     """Rounds. Counters need long traces; most are short, so that there are many first and last rounds.
 
     To read a number the model must turn it round, and again to tell the result. Of everything this takes the most
-    examples, so that there are many traces that hold both within a window.
+    examples, and the shortest traces have both in few tokens.
     """
     parts = {
-        "collatz": (("collatz", 16000, (2, 9)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
+        "collatz": (("collatz", 16000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
         "colouring": (("colouring", 4500, (2, 40)), ("colouring", 600, (40, 320))),
         "automaton": (("automaton", 2700, (2, 40)), ("automaton", 500, (40, 320))),
     }
