@@ -182,9 +182,9 @@ def test_a_question_that_the_model_that_ships_does_not_know_gets_a_hint(capsys):
 
 def test_lines_of_a_file_that_are_no_puzzles_are_rejects(tmp_path, capsys):
     questions = tmp_path / "questions.txt"
-    questions.write_text("Where do 3 Collatz steps lead from 12?\nWhat is 2 + 2?\n", encoding="utf-8")
+    questions.write_text("Where do 3 Collatz steps lead from 12?\n\nWhat is 2 + 2?\n", encoding="utf-8")
     assert main(["solve", "--input", str(questions), "--output", str(tmp_path / "run")]) == 0
     (reject,) = read_json_lines(tmp_path / "run" / "rejects.jsonl")
-    assert reject["reason"] == "no_puzzle"
+    assert (reject["id"], reject["reason"]) == ("line 3", "no_puzzle")
     (found,) = read_json_lines(tmp_path / "run" / "trajectories.jsonl")
     assert found["conclusion"] == r"\boxed{10}"

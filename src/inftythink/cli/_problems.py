@@ -6,7 +6,7 @@ import codecs
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from inftythink.errors import UsageError
@@ -30,11 +30,15 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Problems:
-    """What a file held: its problems in order, the lines that were rejected, and a digest of its bytes."""
+    """What a file held: its problems in order, the lines that were rejected, and a digest of its bytes.
+
+    ``lines`` has the number of the line (from 1) of each problem, by its id.
+    """
 
     problems: list[Problem]
     rejects: list[Reject]
     digest: str
+    lines: dict[str, int] = field(default_factory=dict)
 
 
 def read_problems(source: str, system: str = "") -> Problems:
@@ -65,7 +69,7 @@ def read_problems(source: str, system: str = "") -> Problems:
             continue
         seen[name] = number
         problems.append(Problem(name, question, answer, (("system", system),) if system else ()))
-    return Problems(problems, rejects, hashlib.sha256(data).hexdigest()[:8])
+    return Problems(problems, rejects, hashlib.sha256(data).hexdigest()[:8], seen)
 
 
 class _BadLine(Exception):

@@ -109,10 +109,8 @@ def _puzzles(config: SolveConfig, found: Problems | None) -> Problems | None:
         raise UsageError(f"--input {config.input}: there is none of its puzzles in it; {hint}")
     known = {problem.id for problem in kept}
     others = [
-        Reject(
-            number, "no_puzzle", f"{problem.id}: the model that ships cannot be asked this: {problem.question[:80]!r}"
-        )
-        for number, problem in enumerate(found.problems, 1)
+        Reject(found.lines[problem.id], "no_puzzle", f"the model that ships cannot be asked {problem.question[:80]!r}")
+        for problem in found.problems
         if problem.id not in known
     ]
     return dataclasses.replace(found, problems=kept, rejects=[*found.rejects, *others])
