@@ -12,9 +12,9 @@ import pytest
 from inftythink.backends.base import Request
 from inftythink.backends.scripted import Scripted
 from inftythink.data.table import read_rows, shards
-from inftythink.errors import UsageError
+from inftythink.errors import BackendError, UsageError
 from inftythink.lab.data import Drawing, draw
-from inftythink.lab.evaluate import Record, Setup, Tampered, interval, policy_of, read_records
+from inftythink.lab.evaluate import Record, Setup, Tampered, interval, policy_of, read_records, solve
 from inftythink.lab.plan import FAMILIES, WINDOW, Exam, Plan, plan
 from inftythink.lab.problems import Sized, problems
 from inftythink.lab.report import Results, by_length, by_rounds, cell, costs, table, write
@@ -150,6 +150,14 @@ def test_one_chain_may_fill_the_window_and_no_more() -> None:
     policy = policy_of(Setup(carry="none", window=128), sized, renderer)
     longest = len(renderer.ids(Format().open(sized[0].problem)))
     assert longest + policy.eta + policy.gamma == 128
+
+
+def test_a_failure_of_the_backend_is_no_wrong_answer() -> None:
+    from inftythink.backends.connect import SHIPPED
+
+    sized = [Sized(Problem("1", "How many Collatz steps from 27?"), 1.0)]
+    with pytest.raises(BackendError, match="1 of 1 problems failed"):
+        solve(SHIPPED, sized, Setup(eta=200))  # more than the window: the backend refuses
 
 
 async def test_tampered_histories_reach_the_model_and_nothing_else_changes() -> None:

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from inftythink.backends.base import Backend, Capabilities, Delta, Request, Sampling
 from inftythink.backends.transformers import Transformers
+from inftythink.errors import BackendError
 from inftythink.lab.problems import Sized
-from inftythink.protocol import Completion, Policy, Trajectory
+from inftythink.protocol import Completion, Outcome, Policy, Trajectory
 from inftythink.protocol.types import Part, PartKind
 from inftythink.reasoner import Reasoner, derive_seed, run_sync
 from inftythink.render import Renderer
@@ -56,7 +57,8 @@ class Setup:
 def solve(model: Path, problems: Sequence[Sized], setup: Setup, *, batch: int = 128) -> list[Trajectory]:
     """Solve problems greedily; return their trajectories, graded, in the order of the problems.
 
-    A round without end is stopped, not helped: what is measured is what the model does by itself.
+    A round without end is stopped, not helped: what is measured is what the model does by itself. Raises
+    ``BackendError`` when a trajectory FAILED: that is no answer of the model, and must not be counted as a wrong one.
     """
     renderer = Renderer.load(model)
     backend: Backend = Transformers(model, renderer, max_batch=batch, max_cache_tokens=batch * setup.window)
@@ -68,7 +70,14 @@ def solve(model: Path, problems: Sequence[Sized], setup: Setup, *, batch: int = 
         async with reasoner:
             return await reasoner.solve_many(sized.problem for sized in problems)
 
-    return [_graded(trajectory) for trajectory in run_sync(run())]
+    solved = run_sync(run())
+    failed = [trajectory for trajectory in solved if trajectory.outcome is Outcome.FAILED]
+    if failed:
+        raise BackendError(
+            f"{model}: {len(failed)} of {len(solved)} problems failed, the first is {failed[0].problem.id}: "
+            f"{failed[0].reason}. Run the same command again."
+        )
+    return [_graded(trajectory) for trajectory in solved]
 
 
 def policy_of(setup: Setup, problems: Iterable[Sized], renderer: Renderer) -> Policy:
