@@ -1,7 +1,7 @@
 """A state machine without a short cut: the cellular automaton of rule 45 on a ring.
 
 A cell's next value is left XOR (itself OR NOT right). On a ring of 13 cells most rows go through hundreds or thousands
-of others before one comes again (with rule 30 between walls most soon go in circles), and no formula is known that leads
+of others before one comes again; with rule 30 between walls most soon go in circles. No formula is known that leads
 from a row to a far one without the rows between them.
 
 In the reasoning each row is turned by one cell to the left, so that a cell follows from the three cells from its own
