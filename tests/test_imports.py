@@ -26,11 +26,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"protocol", "config"},
     "data": {"protocol", "config", "render", "backends", "reasoner", "store"},
     "grade": set(),
-    "tasks": {"grade"},
+    "tasks": {"grade", "protocol", "config"},
     "train": {"protocol", "config", "render", "backends", "reasoner", "data", "tasks"},
-    "evals": {"reasoner", "tasks", "grade", "store"},
+    "evals": {"protocol", "config", "reasoner", "tasks", "grade", "store"},
     "serve": {"protocol", "reasoner"},
-    "report": {"store", "evals"},
+    "report": {"protocol", "store", "evals"},
 }
 MAY_IMPORT["lab"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
