@@ -10,8 +10,8 @@ import time
 
 import pytest
 
+from inftythink.cli._reasoning import interval
 from inftythink.cli.main import main
-from inftythink.cli.solve import interval
 from inftythink.errors import UsageError
 from inftythink.protocol import Trajectory
 from inftythink.store import read_json_lines

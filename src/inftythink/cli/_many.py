@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from inftythink.cli._problems import Problems, Reject
+from inftythink.cli._reasoning import started
 from inftythink.cli._terminal import clean
 from inftythink.config import digest
 from inftythink.errors import InputError, UsageError
@@ -37,8 +38,6 @@ async def solve_many(config: SolveConfig, reasoner: Reasoner, found: Problems) -
     With a run folder the same command goes on where it was. Raises ``UsageError`` when the folder holds another run,
     ``InputError`` when there is no problem at all.
     """
-    from inftythink.cli.solve import started
-
     _tell_rejects(found.rejects)
     if not found.problems:
         raise InputError(f"--input {config.input}: there is no question in it")

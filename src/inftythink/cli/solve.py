@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import sys
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from inftythink.backends.connect import SHIPPED, ModelSettings, Trained, connect, trained_for
 from inftythink.cli import Command
+from inftythink.cli._reasoning import ReasonSettings, check, fit, make_reasoner, started
 from inftythink.config import Count, option
-from inftythink.errors import ProtocolError, UsageError
-from inftythink.protocol import CARRIES, Machine, Outcome, Policy, Problem, Trajectory, make_carry
+from inftythink.errors import UsageError
+from inftythink.protocol import Outcome, Problem, Trajectory
 
 if TYPE_CHECKING:
     from inftythink.cli._problems import Problems
     from inftythink.cli._terminal import Screen
     from inftythink.reasoner import Reasoner
 
-ETA, GAMMA, PHI = Policy().eta, Policy().gamma, Policy().phi
-TEMPERATURE = 0.7
 INTERRUPTED = 130
 
 
 @dataclass(frozen=True)
-class SolveConfig(ModelSettings):
+class SolveConfig(ReasonSettings):
     """What ``inftythink solve`` can be told."""
 
     question: str | None = option(None, "the question", positional=True)
@@ -36,32 +33,12 @@ class SolveConfig(ModelSettings):
         "file of questions: JSONL with problem (or question), id and answer, or text, one a line; - is standard input",
         metavar="FILE",
     )
-    carry: str | None = option(
-        None, "what crosses a round boundary (default: what the model was trained for, else two_call)", choices=CARRIES
-    )
-    eta: Count | None = option(None, f"most tokens of thought in a round (default: the model's own, else {ETA})")
-    gamma: Count | None = option(None, f"most tokens of a summary (default: the model's own, else {GAMMA})")
-    max_rounds: Count | None = option(None, f"most rounds (default: the model's own, else {PHI})")
-    budget: Count | None = option(None, "most generated tokens over all rounds of a question")
-    summarise_when: str = option(
-        "adaptive", "adaptive (the model decides), or after tokens: fixed:5000, random:3000-6000", metavar="WHEN"
-    )
-    on_cut: Literal["summarise", "stop"] = option("summarise", "a round cut in its thought gets its summary, or ends")
-    on_limit: Literal["answer", "stop"] = option("answer", "at the last round, or out of budget: must answer, or ends")
-    temperature: float | None = option(
-        None, f"0 always takes the likeliest token (default: the model's own, else {TEMPERATURE})"
-    )
-    top_p: float = option(0.95, "draw from the likeliest tokens that have this probability in all")
-    top_k: Count = option(0, "draw from this many of the likeliest tokens; 0 is no limit")
-    seed: int | None = option(None, "makes a run repeatable where the backend can")
     samples: Count = option(1, "trajectories of each question")
-    instruction: str = option("", "text behind every question, a blank line between")
     system: str = option("", "system prompt")
     output: Path | None = option(
         None, "run folder (default with --input: runs/solve-DIGEST)", metavar="RUN", identity=False
     )
     json: bool = option(False, "one trajectory as JSON a line on standard output, nothing else there", identity=False)
-    concurrency: Count = option(64, "most questions in flight", identity=False)
 
 
 def run(config: SolveConfig) -> int:
@@ -72,12 +49,11 @@ def run(config: SolveConfig) -> int:
 
     _check(config)
     found = read_problems(config.input, config.system) if config.input is not None else None
-    if config.model is None and config.base_url is None:
-        config = dataclasses.replace(config, model=str(SHIPPED))
     config, why, trained = fit(config)
     if trained is not None and trained.puzzles:
         found = _puzzles(config, found)
-    reasoner = _reasoner(config)
+    subject = "--input questions.jsonl" if config.input is not None else "'What is 12 * 13?'"
+    reasoner = make_reasoner(config, f"inftythink solve {subject}")
     if "utf" not in sys.stdout.encoding.lower():
         cast(Any, sys.stdout).reconfigure(errors="replace")
     print(why, file=sys.stderr)
@@ -116,43 +92,6 @@ def _puzzles(config: SolveConfig, found: Problems | None) -> Problems | None:
     return dataclasses.replace(found, problems=kept, rejects=[*found.rejects, *others])
 
 
-def fit(config: SolveConfig) -> tuple[SolveConfig, str, Trained | None]:
-    """Choose what was not given: carry, eta, gamma, rounds and temperature; the text says which carry and why.
-
-    A model folder says in ``inftythink.json`` what it was trained for; any other model gets ``two_call``.
-    """
-    places = [config.tokenizer] if config.base_url and not Path(config.model or "").is_dir() else []
-    places += [config.model, config.tokenizer] if not places else []
-    found = next((it for place in dict.fromkeys(places) if (it := trained_for(place)) is not None), None)
-    if config.carry is not None:
-        why = f"carry {config.carry}: as you said"
-    elif found is not None:
-        why = f"carry {found.carry}: the model was trained for it (inftythink.json)"
-    else:
-        why = "carry two_call: nothing says that the model was trained for summaries (it has no inftythink.json)"
-    eta = config.eta if config.eta is not None else (found and found.eta) or ETA
-    gamma = config.gamma if config.gamma is not None else (found and found.gamma) or GAMMA
-    phi = config.max_rounds if config.max_rounds is not None else (found and found.phi) or PHI
-    heat = config.temperature
-    if heat is None:
-        heat = found.temperature if found is not None and found.temperature is not None else TEMPERATURE
-    carry = config.carry or (found.carry if found else "two_call")
-    chosen = dataclasses.replace(config, carry=carry, eta=eta, gamma=gamma, max_rounds=phi, temperature=heat)
-    return chosen, f"{why}; eta {eta}, gamma {gamma}", found
-
-
-def interval(text: str) -> tuple[int, int] | None:
-    """Read ``adaptive`` (None), ``fixed:5000`` or ``random:3000-6000``; numbers may end in k. Raises ``UsageError``."""
-    if text == "adaptive":
-        return None
-    number = r"(\d+)(k?)"
-    match = re.fullmatch(f"fixed:{number}|random:{number}-{number}", text, re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"--summarise-when {text}: give adaptive, fixed:5000 or random:3000-6000")
-    found = [int(n) * (1024 if k else 1) for n, k in zip(match.groups()[::2], match.groups()[1::2], strict=True) if n]
-    return found[0], found[-1]
-
-
 def _check(config: SolveConfig) -> None:
     """Raise ``UsageError`` for what no model could make sense of."""
     example = "for example: inftythink solve 'What is 12 * 13?' --base-url http://localhost:8000/v1"
@@ -161,56 +100,9 @@ def _check(config: SolveConfig) -> None:
         raise UsageError("give a question or --input FILE, not both" if both else f"there is no question; {example}")
     if config.question is not None and not config.question.strip():
         raise UsageError(f"the question is empty; {example}")
-    for flag, value in (("--samples", config.samples), ("--concurrency", config.concurrency)):
-        if value < 1:
-            raise UsageError(f"{flag} {value}: at least 1 is needed")
-    if (config.temperature or 0) < 0 or not 0 < config.top_p <= 1:
-        raise UsageError("--temperature is to be at least 0, and --top-p above 0 and at most 1")
-
-
-def _reasoner(config: SolveConfig) -> Reasoner:
-    from inftythink.backends import Sampling
-    from inftythink.reasoner import Reasoner
-
-    assert config.carry is not None
-    assert config.eta is not None
-    assert config.gamma is not None
-    assert config.max_rounds is not None
-    assert config.temperature is not None
-    try:
-        policy = Policy(
-            eta=config.eta,
-            gamma=config.gamma,
-            phi=config.max_rounds,
-            budget=config.budget,
-            interval=interval(config.summarise_when),
-            on_cut=config.on_cut,
-            on_limit=config.on_limit,
-            seed=config.seed or 0,
-        )
-    except ProtocolError as error:
-        raise UsageError(str(error).replace("phi", "--max-rounds")) from error
-    subject = "--input questions.jsonl" if config.input is not None else "'What is 12 * 13?'"
-    return Reasoner(
-        connect(config, carry=config.carry, command=f"inftythink solve {subject}", connections=config.concurrency),
-        carry=config.carry,
-        policy=policy,
-        sampling=Sampling(config.temperature, config.top_p, config.top_k, config.seed),
-        instruction=config.instruction,
-        slots=config.concurrency,
-    )
-
-
-def started(config: SolveConfig, reasoner: Reasoner) -> SolveConfig:
-    """Return ``config`` with the model's name as the server tells it.
-
-    Raises ``UsageError`` when the limits allow no round.
-    """
-    try:
-        Machine(Problem("", ""), reasoner.format, make_carry(reasoner.carry, reasoner.policy), reasoner.policy)
-    except ProtocolError as error:
-        raise UsageError(str(error)) from error
-    return dataclasses.replace(config, model=getattr(reasoner.backend, "model", None) or config.model)
+    if config.samples < 1:
+        raise UsageError("--samples 0: at least 1 is needed")
+    check(config)
 
 
 def _one(config: SolveConfig) -> Any:
