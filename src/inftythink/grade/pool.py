@@ -194,7 +194,7 @@ def _name_of(grader: Grader) -> str:
     module, name = getattr(grader, "__module__", None), getattr(grader, "__qualname__", "")
     found: Any = sys.modules.get(module or "")
     if module == "__main__" or not name.isidentifier() or getattr(found, name, None) is not grader:
-        raise UsageError(f"{grader!r} cannot be sent to a worker process: use a function of a module that can be imported")
+        raise UsageError(f"{grader!r} cannot be sent to a worker process: it must be a function of a module")
     return f"{module}:{name}"
 
 

@@ -35,18 +35,20 @@ def main(descriptor: int, parent: int) -> None:
                 name, ask = connection.recv()
             except EOFError:
                 return
-            trouble = _trouble(lambda: _load(name, loaded))
+            trouble = None if name in loaded else _load(name, loaded)
             connection.send(trouble)
             if trouble is None:
                 connection.send(_grade(loaded[name], ask))
 
 
-def _load(name: str, loaded: dict[str, Grader]) -> None:
-    if name not in loaded:
+def _load(name: str, loaded: dict[str, Grader]) -> str | None:
+    def load() -> None:
         module, _, function = name.partition(":")
         grader: Grader = getattr(importlib.import_module(module), function)
         getattr(grader, "prepare", lambda: None)()
         loaded[name] = grader
+
+    return _trouble(load)
 
 
 def _grade(grader: Grader, ask: Ask) -> Grade | str:
