@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inftythink.evals.architecture import Architecture, read_architecture
 
@@ -63,7 +63,8 @@ class Setting:
 class Cost:
     """What a trajectory takes: operations, the largest context and its cache in bytes, seconds.
 
-    ``sequences``: how many such trajectories the memory of the device holds beside the weights.
+    ``sequences``: how many such trajectories the memory of the device holds beside the weights; ``device_seconds``: its
+    time for each of them when it is as full as that (infinite when it holds none).
     """
 
     rounds: int
@@ -75,6 +76,7 @@ class Cost:
     prefill_seconds: float
     decode_seconds: float
     sequences: int
+    device_seconds: float
 
     @property
     def flops(self) -> float:
@@ -122,7 +124,9 @@ def cost(model: Architecture, plan: Plan, setting: Setting = Setting()) -> Cost:
     peak = max(call.prompt + call.generated for call, _ in plan)
     cache = kv_bytes(model, peak, setting.kv_bytes)
     room = setting.device.memory - setting.weight_bytes * model.parameters
-    times = [(_seconds(model, call, setting), count) for call, count in plan]
+    sequences = max(0, int(room // cache)) if cache else 0
+    prefill, decode = _times(model, plan, setting)
+    full = sum(_times(model, plan, replace(setting, batch=sequences))) / sequences if sequences else math.inf
     return Cost(
         rounds=sum(count for _, count in plan),
         tokens=sum(call.generated * count for call, count in plan),
@@ -130,9 +134,10 @@ def cost(model: Architecture, plan: Plan, setting: Setting = Setting()) -> Cost:
         linear_flops=sum(linear_flops(model, call) * count for call, count in plan),
         attention_flops=sum(attention_flops(model, call) * count for call, count in plan),
         kv_bytes=cache,
-        prefill_seconds=sum(prefill * count for (prefill, _), count in times),
-        decode_seconds=sum(decode * count for (_, decode), count in times),
-        sequences=max(0, int(room // cache)) if cache else 0,
+        prefill_seconds=prefill,
+        decode_seconds=decode,
+        sequences=sequences,
+        device_seconds=full,
     )
 
 
@@ -142,9 +147,12 @@ def etas(tokens: int, least: int = 64) -> list[int]:
 
 
 def cheapest(
-    model: Architecture, question: int, tokens: int, gamma: int, setting: Setting, by: str = "seconds"
+    model: Architecture, question: int, tokens: int, gamma: int, setting: Setting, by: str = "device_seconds"
 ) -> tuple[int, Cost]:
-    """Return the eta whose rounds take least ``by`` ("flops" or "seconds") to think ``tokens``, and their cost."""
+    """Return the eta whose rounds take least to think ``tokens``, and their cost.
+
+    ``by`` is what counts: "seconds", "device_seconds" or "flops".
+    """
     found = ((eta, cost(model, in_rounds(question, tokens, eta, gamma), setting)) for eta in etas(tokens))
     return min(found, key=lambda pair: (getattr(pair[1], by), pair[0]))
 
@@ -160,6 +168,12 @@ def _attention(model: Architecture, call: Call) -> tuple[float, float]:
     steps = max(0, call.generated - 1)
     prompt = _pairs(model, call.cached, call.prompt)
     return 2.0 * model.query_dim * prompt, 2.0 * model.step_dim * _pairs(model, call.prompt, call.prompt + steps)
+
+
+def _times(model: Architecture, plan: Plan, setting: Setting) -> tuple[float, float]:
+    """Return the seconds of all prompts and of all steps of a plan."""
+    times = [(_seconds(model, call, setting), count) for call, count in plan]
+    return sum(prefill * count for (prefill, _), count in times), sum(decode * count for (_, decode), count in times)
 
 
 def _seconds(model: Architecture, call: Call, setting: Setting) -> tuple[float, float]:
