@@ -24,7 +24,11 @@ _FORMULA = re.compile(_MATH)
 _FORMULAS = re.compile(rf"{_MATH}(?:\s*(?:,?\s*and|,?\s*or|,)\s*{_MATH})*")
 _NUMBER = re.compile(r"[-−+]?\$?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?")
 _WORD = re.compile(r"(?<![\\A-Za-z{])[^\W\d_]{2,}")
-_MARKS = re.compile(r"^[\s>*•]+(?!\d)|^[-*•]\s+|[\s*_]+$")
+_MARKS = re.compile(r"^(?:[\s>•]|[-*]\s)+|[\s_]+$")
+
+_BOLD = re.compile(r"\*\*([^*]+)(?:\*\*|$)")
+_CONNECTING = {"and", "or"}
+_UNDECIDED = {"not", "either", "neither", "nor", "cannot", "maybe", "between", "unknown"}
 
 _FEW_WORDS = 3
 """A last line of at most this many words, without a number, is an answer by itself ("Evelyn")."""
@@ -44,8 +48,11 @@ def find_answer(conclusion: str) -> str | None:
         return str(hashes[-1]).strip()
     announced = list(_ANNOUNCED.finditer(text))
     if announced and (said := _sentence(text[announced[-1].end() :])):
-        return said
-    return _last_line(text)
+        return _value(said, first=True) or said
+    line = next((_MARKS.sub("", line) for line in reversed(text.splitlines()) if line.strip()), "")
+    if re.search(r"\d|\\|\$", line):
+        return _value(line, first=False)
+    return line if 0 < len(line.split()) <= _FEW_WORDS else None
 
 
 def reference(gold: str) -> str:
@@ -66,18 +73,21 @@ def _sentence(text: str) -> str:
     return (said[: end.start()] if end else said).strip()
 
 
-def _last_line(text: str) -> str | None:
-    """Return what the last line states: all of it when it is a bare value, else its last formula, value or number."""
-    line = next((_MARKS.sub("", line) for line in reversed(text.splitlines()) if line.strip()), "")
-    prose = [word for word in _WORD.findall(_FORMULA.sub(" ", line)) if not is_unit(word)]
-    if not re.search(r"\d|\\|\$", line):
-        return line if 0 < len(line.split()) <= _FEW_WORDS else None
-    if not prose:
-        return line
-    if formulas := list(_FORMULAS.finditer(line)):
+def _value(text: str, first: bool) -> str | None:
+    """Return the value that a sentence states; all of it when it is a bare value, or says no single one.
+
+    In prose it is what is set in bold, else the last formula, else what follows an equals sign, else the first or the
+    last number.
+    """
+    prose = {word.casefold() for word in _WORD.findall(_FORMULA.sub(" ", text)) if not is_unit(word)} - _CONNECTING
+    if not prose or prose & _UNDECIDED or not re.search(r"\d|\\|\$", text):
+        return text
+    if bold := [found for found in _BOLD.findall(text) if re.search(r"\d", found)]:
+        return str(bold[-1]).strip()
+    if formulas := list(_FORMULAS.finditer(text)):
         return formulas[-1].group()
-    after = line.rpartition("=")[2].strip() if "=" in line else ""
+    after = text.rpartition("=")[2].strip() if "=" in text else ""
     if after and not _WORD.search(after):
         return after
-    numbers = _NUMBER.findall(line)
-    return str(numbers[-1]) if numbers else None
+    numbers = _NUMBER.findall(text)
+    return str(numbers[0 if first else -1]) if numbers else None

@@ -42,7 +42,7 @@ _FILLING = frozenset(re.findall(r"\w+", "square squared sq cubic cubed cu units 
 _NO_UNIT = frozenset(
     re.findall(
         r"\w+",
-        "and or not to if for is mod minus plus times over about more less than at least most million billion thousand "
+        "and or not to if for is mod minus plus over about more less than at least most million billion thousand "
         "hundred dozen half percent",
     )
 )
