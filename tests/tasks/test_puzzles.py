@@ -70,12 +70,26 @@ def test_collatz_counts_and_places() -> None:
         counted = family.solve(f"How many Collatz steps from {start}?")
         assert counted is not None
         assert counted.answer == str(len(sequence) - 1)
-        assert [int(line.split(": ")[1].rstrip(".")[::-1]) for line in counted.lines] == sequence
+        read, *lines, tell = counted.lines
+        assert [int(line.split(": ")[1].rstrip(".")[::-1]) for line in lines] == sequence
+        assert read == f"Read 000: {start:.>6}"
+        assert tell == f"Tell {counted.answer:0>3}: {counted.answer:.>6}"
     placed = family.solve("Where do 10 Collatz steps lead from 97?")
     assert placed is not None
     assert placed.answer == str(collatz(97)[10])
+    assert placed.lines[0] == "Read 010: ....97"
+    assert placed.lines[-1] == f"Tell 000: {placed.answer:.>6}"
     assert not family.check("How many Collatz steps from 27?", "112")
     assert not family.check("How many Collatz steps from 27?", "many")
+
+
+def test_a_number_is_held_out_however_it_is_written() -> None:
+    family = Collatz()
+    for start in range(1000, 3000, 7):
+        puzzle = family.solve(f"Where do 2 Collatz steps lead from {start}?")
+        assert puzzle is not None
+        assert family.state(puzzle.lines[0]) == family.state(puzzle.lines[1]) is not None
+        assert family.state(puzzle.lines[-1]) == family.state(puzzle.lines[-2])
 
 
 def test_a_sequence_that_grows_too_large_or_ends_too_soon_is_no_question() -> None:

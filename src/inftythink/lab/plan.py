@@ -97,24 +97,27 @@ def plan(preset: str, seed: int = 0) -> Plan:
     return {"quick": _quick, "full": _full, "model": _model, "shipped": _shipped}[preset](seed)
 
 
-def _setup(model: Model) -> Setup:
-    return Setup(model.carry, model.window, model.eta, model.gamma)
+def _setup(model: Model, span: Span) -> Setup:
+    """Allow more rounds than the longest problem needs: a model that lost its way is stopped, not waited for."""
+    rounds_a_window = 8  # with the smallest eta, 28 of 128 tokens, it is 5
+    return Setup(model.carry, model.window, model.eta, model.gamma, phi=round(rounds_a_window * span[1]))
 
 
 def _exams(model: Model, families: tuple[str, ...], counts: dict[Span, int], method: str) -> tuple[Exam, ...]:
-    return tuple(Exam(model.name, families, span, number, _setup(model), method) for span, number in counts.items())
+    return tuple(
+        Exam(model.name, families, span, number, _setup(model, span), method) for span, number in counts.items()
+    )
 
 
 def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: int = ETA) -> DataSet:
     """Rounds. Counters need long traces; most are short, so that there are many first and last rounds.
 
-    To read a number the model must turn it round, and again to tell the result. Of everything this takes the most
-    examples, and the shortest traces have both in few tokens.
+    Reading a number from a question and telling the last one take the most examples of all.
     """
     parts = {
-        "collatz": (("collatz", 16000, (2, 2)), ("collatz", 3600, (3, 40)), ("collatz", 600, (40, 320))),
-        "colouring": (("colouring", 4500, (2, 40)), ("colouring", 600, (40, 320))),
-        "automaton": (("automaton", 2700, (2, 40)), ("automaton", 500, (40, 320))),
+        "collatz": (("collatz", 14000, (4, 9)), ("collatz", 5000, (9, 40)), ("collatz", 3600, (40, 320))),
+        "colouring": (("colouring", 3600, (2, 40)), ("colouring", 500, (40, 320))),
+        "automaton": (("automaton", 2400, (2, 40)), ("automaton", 500, (40, 320))),
     }
     drawings = [Drawing(f, round(scale * n), lines) for family in families for f, n, lines in parts[family]]
     return DataSet(name, tuple(drawings), eta, seed=seed)
@@ -122,9 +125,12 @@ def _long(name: str, families: tuple[str, ...], scale: float, seed: int, eta: in
 
 def _whole(name: str, families: tuple[str, ...], number: int, seed: int, high: dict[str, int]) -> DataSet:
     """Whole traces, none of which shows a held-out state."""
-    drawings = [Drawing(family, number, (2, high[family]), clean=True) for family in families]
+    drawings = [Drawing(family, number, (SHORTEST[family], high[family]), clean=True) for family in families]
     return DataSet(name, tuple(drawings), middle=None, seed=seed)
 
+
+SHORTEST = {"collatz": 4, "colouring": 2, "automaton": 2}
+"""Lines of the shortest reasoning."""
 
 IN_WINDOW = {"collatz": 9, "colouring": 6, "automaton": 5}
 """Lines of the longest reasoning that fits into the window."""
@@ -147,7 +153,7 @@ def _quick(seed: int) -> Plan:
 def _tampered(model: Model, families: tuple[str, ...]) -> tuple[Exam, ...]:
     hows: tuple[Tamper, ...] = ("empty", "shuffled")
     return tuple(
-        Exam(model.name, families, HEADLINE, 100, replace(_setup(model), tamper=how, phi=80), f"{how} summaries")
+        Exam(model.name, families, HEADLINE, 100, replace(_setup(model, HEADLINE), tamper=how), f"{how} summaries")
         for how in hows
     )
 
@@ -178,7 +184,7 @@ def _chains(seed: int) -> DataSet:
     return _whole("chains", FAMILIES, 12_000, seed, IN_WINDOW)
 
 
-STEPS = 16_000
+STEPS = 14_000
 """Steps of the models for all families, of 512 tokens each."""
 
 
@@ -203,11 +209,11 @@ def _full(seed: int) -> Plan:
         "stretched", (("long-chains", 1.0),), STEPS // 8, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
     )
     models += [tail, stretched]
-    exams += _exams(tail, FAMILIES, {HEADLINE: 300}, "tail (Delethink)")
+    exams += _exams(tail, FAMILIES, {HEADLINE: 100}, "tail (Delethink)")
     spans = {WITHIN: 100, (1.0, 2.0): 100, HEADLINE: 300}
     exams += _exams(stretched, FAMILIES, spans, f"vanilla, window x {STRETCH}")
     for eta in (28, 63, 85):  # two lines of the Collatz family, five, and seven
         data.append(_long(f"rounds-{eta}", ("collatz",), 1.0, seed, eta))
-        models.append(Model(f"eta-{eta}", ((f"rounds-{eta}", 1.0),), STEPS // 2, eta=eta, gamma=14, seed=seed))
+        models.append(Model(f"eta-{eta}", ((f"rounds-{eta}", 1.0),), STEPS * 3 // 8, eta=eta, gamma=14, seed=seed))
         exams += _exams(models[-1], ("collatz",), {HEADLINE: 300}, f"eta {eta}")
     return Plan("full", tuple(data), tuple(models), tuple(exams))

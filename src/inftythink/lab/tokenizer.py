@@ -15,7 +15,7 @@ _TAGS = (
     *("\n</think>\n\n<summary>\n", "\n</think>\n\n", "\n</summary>"),
 )
 _WORDS = (
-    *("Step ", "Left ", "Try ", ": ", "\n\n", "\\boxed{", "none"),
+    *("Read ", "Step ", "Left ", "Tell ", "Try ", ": ", "\n\n", "\\boxed{", "none"),
     *("How many Collatz steps from ", "Where do ", " Collatz steps lead from "),
     *("Rule 45, ", " steps from ", "Colour "),
 )

@@ -2,7 +2,8 @@
 
 Two questions: how many steps lead to 1, and where a number of steps leads. Numbers in the reasoning are written as
 school arithmetic works, units first, and filled up with dots: 27 is ``72....``. So every digit of the next number
-follows from digits that stand before it.
+follows from digits that stand before it. The first line reads the question, the last one tells the answer, both tens
+before units and filled up in front: ``....27``. So a digit's place always stands at the same distance.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ START = 5
 """Digits of the largest number that a sequence may start from."""
 FREE = 1000
 """Numbers below this are in so many sequences that none of them can be held out."""
+
+AROUND = 2
+"""Lines of reasoning besides those of the sequence: one that reads the question, one that tells the answer."""
 
 _NUMBER = rf"([1-9]\d{{0,{START - 1}}})"
 _COUNT = re.compile(rf"How many Collatz steps from {_NUMBER}\?")
@@ -48,21 +52,24 @@ class Collatz:
             numbers = _sequence(int(match[1]), 999)
             if numbers is None or numbers[-1] != 1:
                 return None
-            lines = tuple(f"Step {k:03d}: {write(number)}" for k, number in enumerate(numbers))
-            return Puzzle(question, lines, str(len(numbers) - 1))
+            count = len(numbers) - 1
+            around = _aside("Read", 0, numbers[0]), _aside("Tell", count, count)
+            lines = [f"Step {k:03d}: {write(number)}" for k, number in enumerate(numbers)]
+            return Puzzle(question, (around[0], *lines, around[1]), str(count))
         if match := _PLACE.fullmatch(question):
             steps = int(match[1])
             numbers = _sequence(int(match[2]), steps)
             if numbers is None or len(numbers) <= steps:
                 return None
-            lines = tuple(f"Left {steps - k:03d}: {write(number)}" for k, number in enumerate(numbers))
-            return Puzzle(question, lines, str(numbers[-1]))
+            lines = [f"Left {steps - k:03d}: {write(number)}" for k, number in enumerate(numbers)]
+            around = _aside("Read", steps, numbers[0]), _aside("Tell", 0, numbers[-1])
+            return Puzzle(question, (around[0], *lines, around[1]), str(numbers[-1]))
         return None
 
     def sample(self, rng: random.Random, lines: tuple[int, int]) -> Puzzle:
         """Draw a puzzle of either question."""
-        low, high = lines
-        for _ in range(DRAWN):
+        low, high = max(2, lines[0] - AROUND), lines[1] - AROUND
+        for _ in range(DRAWN if high >= low else 0):
             # Every size of number comes up, and a number that is large enough to go on for so long.
             start = int(10 ** rng.uniform(0.3 if high < 20 else 1.0, START))
             if start >= 10**START:
@@ -73,12 +80,12 @@ class Collatz:
             if low <= len(numbers) <= high and rng.random() < 0.5:
                 question = f"How many Collatz steps from {start}?"
             else:
-                steps = rng.randint(max(low, 2), min(high, len(numbers))) - 1
+                steps = rng.randint(low, min(high, len(numbers))) - 1
                 question = f"Where do {steps} Collatz steps lead from {start}?"
             puzzle = self.solve(question)
             if puzzle is not None:
                 return puzzle
-        raise ValueError(f"no sequence of {low} to {high} lines was found")
+        raise ValueError(f"no reasoning of {lines[0]} to {lines[1]} lines was found")
 
     def check(self, question: str, answer: str) -> bool:
         """Compare numbers."""
@@ -86,9 +93,16 @@ class Collatz:
         return puzzle is not None and answer.isdecimal() and int(answer) == int(puzzle.answer)
 
     def state(self, line: str) -> str | None:
-        """Return the number of a line."""
-        digits = line.rpartition(" ")[2]
-        return digits if len(digits.rstrip(".")) >= len(str(FREE)) else None
+        """Return the number of a line, units first."""
+        digits = line.rpartition(" ")[2].strip(".")
+        if line.startswith(("Read", "Tell")):
+            digits = digits[::-1]
+        return digits.ljust(WIDTH, ".") if len(digits) >= len(str(FREE)) else None
+
+
+def _aside(word: str, count: int, number: int) -> str:
+    """Return a line that has a number as it is read and told, tens before units."""
+    return f"{word} {count:03d}: {str(number).rjust(WIDTH, '.')}"
 
 
 def _sequence(start: int, steps: int) -> list[int] | None:
