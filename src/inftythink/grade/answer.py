@@ -79,11 +79,11 @@ def _value(text: str, first: bool) -> str | None:
     In prose it is what is set in bold, else the last formula, else what follows an equals sign, else the first or the
     last number.
     """
-    prose = {word.casefold() for word in _WORD.findall(_FORMULA.sub(" ", text)) if not is_unit(word)} - _CONNECTING
-    if not prose or prose & _UNDECIDED or not re.search(r"\d|\\|\$", text):
-        return text
-    if bold := [found for found in _BOLD.findall(text) if re.search(r"\d", found)]:
+    if (bold := [found for found in _BOLD.findall(text) if re.search(r"\d", found)]) and not _is_undecided(text):
         return str(bold[-1]).strip()
+    prose = {word.casefold() for word in _WORD.findall(_FORMULA.sub(" ", text)) if not is_unit(word)} - _CONNECTING
+    if not prose or _is_undecided(text) or not re.search(r"\d|\\|\$", text):
+        return text
     if formulas := list(_FORMULAS.finditer(text)):
         return formulas[-1].group()
     after = text.rpartition("=")[2].strip() if "=" in text else ""
@@ -91,3 +91,7 @@ def _value(text: str, first: bool) -> str | None:
         return after
     numbers = _NUMBER.findall(text)
     return str(numbers[0 if first else -1]) if numbers else None
+
+
+def _is_undecided(text: str) -> bool:
+    return any(word.casefold() in _UNDECIDED for word in _WORD.findall(text))

@@ -4,7 +4,7 @@ Known of a problem, in ``Ask.data``:
 
     tests         text, or a list of texts: HumanEval's ``def check(candidate)``, or asserts (MBPP)
     entry_point   the function that is asked for; may be left out when the tests call it by its name
-    prompt        the beginning of the program that the model was given (HumanEval); its imports are kept
+    prompt        the beginning of the program that the model was given (HumanEval)
     setup         what the tests need before them (MBPP's ``test_setup_code``)
     limits        what the program may use: see ``Limits``
 """
@@ -33,17 +33,19 @@ def grade_code(ask: Ask) -> Grade:
     if ask.conclusion is None:
         return NO_CONCLUSION
     entry_point, prompt = ask.data.get("entry_point"), str(ask.data.get("prompt") or "")
-    code = find_code(ask.conclusion, entry_point)
-    if code is None:
+    found = find_code(ask.conclusion, entry_point)
+    if found is None:
         return _NO_CODE
-    begin = (
-        prompt + "\n" if entry_point and not _defines(code, entry_point) else "\n".join(_IMPORT.findall(prompt)) + "\n"
-    )
+    code = found
+    if entry_point and not _defines(code, entry_point):
+        code = f"{prompt}\n{code}"  # the rest of what was begun
+    else:
+        code = f"{_whole(prompt)}\n{code}"
     if entry_point and any(_defines(test, "check") for test in tests):
         tests.append(f"check({entry_point})")
     allowed = Limits(**(ask.data.get("limits") or {}))
-    trouble = run([*_texts(ask.data.get("setup")), begin + code, *tests], allowed)
-    return Grade(trouble is None, code.strip(), trouble)
+    trouble = run([*_texts(ask.data.get("setup")), code, *tests], allowed)
+    return Grade(trouble is None, found.strip(), trouble)
 
 
 def find_code(conclusion: str, entry_point: str | None = None) -> str | None:
@@ -51,12 +53,18 @@ def find_code(conclusion: str, entry_point: str | None = None) -> str | None:
 
     Without any fence it is all of the conclusion, if that is Python.
     """
-    blocks = [found[1] for found in _FENCE.findall(conclusion)]
+    blocks: list[str] = [found[1] for found in _FENCE.findall(conclusion)]
     if not blocks:
         return conclusion if _is_python(conclusion) else None
     wanted = [block for block in blocks if entry_point and _defines(block, entry_point)]
     defining = [block for block in blocks if re.search(r"^\s*(?:def|class)\s", block, re.MULTILINE)]
     return (wanted or defining or blocks)[-1]
+
+
+def _whole(prompt: str) -> str:
+    """Return a begun program so that it runs: helper functions and imports are in it, and an empty last function."""
+    whole = f"{prompt.rstrip()}\n    pass"
+    return whole if prompt.strip() and _is_python(whole) else "\n".join(_IMPORT.findall(prompt))
 
 
 def _defines(code: str, name: str) -> bool:
