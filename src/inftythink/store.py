@@ -14,7 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,18 +90,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str], config: Any, *, resume: bool = True) -> None:
         self.path = Path(path)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise UsageError(f"{self.path}: cannot be used as a run folder ({error.strerror})") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise UsageError(
-                f"{self.path}: another run has this folder open; wait for it, or use another folder"
-            ) from None
+        self._lock = lock(self.path)
         try:
             self._open(config, resume)
         except BaseException:
@@ -177,6 +166,32 @@ class RunFolder:
         """Yield the finished trajectories on record."""
         return read_trajectories(self.path)
 
+    def keep_problems(self, problems: Iterable[dict[str, Any]]) -> None:
+        """Put what is asked on record, as objects with an ``id``, in ``problems.jsonl``.
+
+        Raises ``UsageError`` when a problem of the same id was another one before: its calls must not be used for this.
+        """
+        lines = JsonLines(self.path / "problems.jsonl")
+        try:
+            before = {data["id"]: data for data in read_json_lines(self.path / "problems.jsonl")}
+            for problem in problems:
+                known = before.get(problem["id"])
+                if known is None:
+                    lines.append(problem)
+                elif known != problem:
+                    raise UsageError(
+                        f"{self.path}: refused, the problem {problem['id']!r} is another one than when this run was "
+                        "started. Use another folder, or give the problem another id."
+                    )
+        finally:
+            lines.close()
+
+    def write_grades(self, grades: Mapping[Key, dict[str, Any]]) -> None:
+        """Write grades into the trajectories on record; those without one here are left as they are."""
+        self._trajectories.close()
+        write_grades(self.path, grades)
+        self._trajectories = JsonLines(self.path / "trajectories.jsonl")
+
     def close(self) -> None:
         """Sync the files and let the folder go."""
         self._journal.close()
@@ -204,6 +219,51 @@ def read_trajectories(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
             yield Trajectory.from_json(data)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{file}:{number}: not a trajectory ({error})") from error
+
+
+def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write objects, one a line: the file is whole, or as it was before."""
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    lines = JsonLines(part)
+    for row in rows:
+        lines.append(row)
+    lines.close()
+    part.replace(path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file: it is whole, or as it was before."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)
+
+
+def write_grades(run: Path, grades: Mapping[Key, dict[str, Any]]) -> None:
+    """Write grades into the trajectories of a run that nobody has open (see ``lock``)."""
+    path = run / "trajectories.jsonl"
+    graded = (
+        data | {"grade": grades.get((data["id"], data["sample"]), data["grade"])} for data in read_json_lines(path)
+    )
+    write_json_lines(path, graded)
+
+
+def lock(run: Path) -> int:
+    """Make a run folder this process's own until the file descriptor that is returned is closed.
+
+    Raises ``UsageError`` when another process has it open, or it cannot be written to.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(run / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UsageError(f"{run}: cannot be used as a run folder ({error.strerror})") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UsageError(f"{run}: another run has this folder open; wait for it, or use another folder") from None
+    return descriptor
 
 
 def _cut_torn_line(path: Path) -> int:
@@ -237,12 +297,5 @@ def _drop_failed(path: Path) -> set[Key]:
         except KeyError as error:
             raise InputError(f"{path}: not a file of trajectories (no {error})") from error
     if failed:
-        part = path.with_name(path.name + ".part")
-        part.unlink(missing_ok=True)
-        lines = JsonLines(part)
-        for data in read_json_lines(path):
-            if data["outcome"] != Outcome.FAILED.value:
-                lines.append(data)
-        lines.close()
-        part.replace(path)
+        write_json_lines(path, (data for data in read_json_lines(path) if data["outcome"] != Outcome.FAILED.value))
     return done

@@ -6,23 +6,22 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from inftythink.cli._meter import Meter
 from inftythink.cli._problems import Problems, Reject
 from inftythink.cli._reasoning import started
 from inftythink.cli._terminal import clean
 from inftythink.config import digest
-from inftythink.errors import InputError, UsageError
-from inftythink.protocol import Outcome, Problem, Purpose, Trajectory
-from inftythink.store import JsonLines, RunFolder, read_json_lines
+from inftythink.errors import InputError
+from inftythink.protocol import Outcome, Purpose, Trajectory
+from inftythink.store import RunFolder, write_json_lines
 
 if TYPE_CHECKING:
     from inftythink.cli.solve import SolveConfig
@@ -49,7 +48,7 @@ async def solve_many(config: SolveConfig, reasoner: Reasoner, found: Problems) -
         if path is None:
             return await _drive(config, reasoner, found, None)
         with RunFolder(path, config) as folder:
-            _keep_problems(folder.path, found)
+            _keep_problems(folder, found)
             try:
                 return await _drive(config, reasoner, found, folder)
             except BaseException:
@@ -78,12 +77,12 @@ async def _drive(config: SolveConfig, reasoner: Reasoner, found: Problems, folde
         print(text, file=sys.stderr)
     began = time.monotonic()
     before = tally.tokens
-    with _Meter(len(found.problems) * config.samples, tally) as meter:
+    with Meter(len(found.problems) * config.samples, tally.count) as meter:
         runs = reasoner.run(found.problems, config.samples, folder)
         async with aclosing(cast(Any, runs)) as trajectories:
             async for trajectory in trajectories:
                 take(trajectory)
-                meter.update()
+                meter.update(tally.count, tally.text())
     seconds = time.monotonic() - began
     metrics = tally.to_json() | {
         "rejected": len(found.rejects),
@@ -126,6 +125,11 @@ class Tally:
         if trajectory.outcome is Outcome.FAILED and len(self.failures) < _SHOWN:
             self.failures.append(f"{trajectory.problem.id}: {trajectory.reason}")
 
+    def text(self) -> str:
+        """The counts of now, on a line."""
+        counts = [f"{outcome.value} {number}" for outcome, number in self.outcomes.most_common()]
+        return " · ".join([*counts, f"{self.tokens:,} tokens"])
+
     def to_json(self) -> dict[str, Any]:
         """The figures of ``metrics.json``."""
         return {
@@ -137,40 +141,6 @@ class Tally:
             "completion_tokens": self.tokens,
             "peak_context": self.peak_context,
         }
-
-
-class _Meter:
-    """Progress on standard error: a bar in a terminal, otherwise about twenty lines."""
-
-    def __init__(self, total: int, tally: Tally) -> None:
-        self._total, self._tally, self._told = total, tally, tally.count
-        console = Console(stderr=True)
-        self._bar: Progress | None = None
-        if sys.stderr.isatty() and not console.is_dumb_terminal:
-            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"), TimeElapsedColumn())
-            self._bar = Progress(*columns, console=console, redirect_stdout=False)
-            self._task = self._bar.add_task("", total=total, completed=tally.count, text="")
-
-    def update(self) -> None:
-        """Show the counts of now."""
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._tally.count, text=self._text())
-        elif self._tally.count - self._told >= max(1, self._total // 20) or self._tally.count == self._total:
-            self._told = self._tally.count
-            print(f"{self._told}/{self._total} {self._text()}", file=sys.stderr, flush=True)
-
-    def _text(self) -> str:
-        counts = [f"{o.value} {n}" for o, n in self._tally.outcomes.most_common()]
-        return " · ".join([*counts, f"{self._tally.tokens:,} tokens"])
-
-    def __enter__(self) -> _Meter:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
 
 def _report(
@@ -213,34 +183,7 @@ def _tell_rejects(rejects: list[Reject]) -> None:
         print(f"rejected: {len(rejects) - _SHOWN} lines more; rejects.jsonl in the run folder has all", file=sys.stderr)
 
 
-def _keep_problems(path: Path, found: Problems) -> None:
-    """Write what was asked into the run folder, rejects too.
-
-    Raises ``UsageError`` when a problem of the same id was another one before: its calls must not be used for this.
-    """
-    _write_whole(path / "rejects.jsonl", (reject.to_json() for reject in found.rejects))
-    lines = JsonLines(path / "problems.jsonl")
-    try:
-        before = {data["id"]: data for data in read_json_lines(path / "problems.jsonl")}
-        for problem in found.problems:
-            data = _problem_json(problem)
-            known = before.get(problem.id)
-            if known is None:
-                lines.append(data)
-            elif known != data:
-                raise UsageError(
-                    f"{path}: refused, the problem {problem.id!r} is another one than when this run was started. "
-                    "Use another folder, or give the problem another id."
-                )
-    finally:
-        lines.close()
-
-
-def _problem_json(problem: Problem) -> dict[str, Any]:
-    return {"id": problem.id, "problem": problem.question, "answer": problem.answer}
-
-
-def _write_whole(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    part.replace(path)
+def _keep_problems(folder: RunFolder, found: Problems) -> None:
+    """Write what was asked into the run folder, rejects too."""
+    write_json_lines(folder.path / "rejects.jsonl", (reject.to_json() for reject in found.rejects))
+    folder.keep_problems({"id": p.id, "problem": p.question, "answer": p.answer} for p in found.problems)

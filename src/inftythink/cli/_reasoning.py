@@ -34,8 +34,12 @@ class ReasonSettings(ModelSettings):
     summarise_when: str = option(
         "adaptive", "adaptive (the model decides), or after tokens: fixed:5000, random:3000-6000", metavar="WHEN"
     )
-    on_cut: Literal["summarise", "stop"] = option("summarise", "a round cut in its thought gets its summary, or ends")
-    on_limit: Literal["answer", "stop"] = option("answer", "at the last round, or out of budget: must answer, or ends")
+    on_cut: Literal["summarise", "stop"] | None = option(
+        None, "a round cut in its thought gets its summary (the default), or ends"
+    )
+    on_limit: Literal["answer", "stop"] | None = option(
+        None, "at the last round, or out of budget: must answer (the default), or ends"
+    )
     temperature: float | None = option(
         None, f"0 always takes the likeliest token (default: the model's own, else {TEMPERATURE})"
     )
@@ -81,6 +85,8 @@ def fit(config: R) -> tuple[R, str, Trained | None]:
         max_rounds=phi,
         temperature=heat,
         top_p=TOP_P if config.top_p is None else config.top_p,
+        on_cut=config.on_cut or "summarise",
+        on_limit=config.on_limit or "answer",
     )
     return chosen, f"{why}; eta {eta}, gamma {gamma}", found
 
@@ -116,6 +122,8 @@ def make_reasoner(config: ReasonSettings, command: str) -> Reasoner:
     assert config.max_rounds is not None
     assert config.temperature is not None
     assert config.top_p is not None
+    assert config.on_cut is not None
+    assert config.on_limit is not None
     try:
         policy = Policy(
             eta=config.eta,

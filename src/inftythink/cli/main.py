@@ -22,6 +22,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "sft": ("inftythink.cli.sft", "train a model on converted data"),
     "lab": ("inftythink.cli.lab", "run the papers' experiments in minutes with a small model, and write a report"),
     "solve": ("inftythink.cli.solve", "answer a question, or a file of them, in rounds of bounded context"),
+    "eval": ("inftythink.cli.evaluate", "answer and grade the problems of a task, and tell what came of it"),
+    "rescore": ("inftythink.cli.rescore", "grade the answers of a run again"),
+    "compare": ("inftythink.cli.compare", "tell whether one of two runs is better, on the problems that both have"),
+    "restart": (
+        "inftythink.cli.restart",
+        "continue a run from its own, empty, shuffled summaries: what do they carry?",
+    ),
+    "cost": ("inftythink.cli.cost", "tell what reasoning costs in one chain and in rounds"),
+    "report": ("inftythink.cli.report", "show runs on a page that opens from disk"),
 }
 """Verb -> the module that is imported when it is called, and its line in ``--help``."""
 

@@ -1,17 +1,20 @@
 """One graded sample as the metrics see it: what came of it and what it cost, without its text.
 
-    RUN/problems.jsonl      {"id": "TASK/PROBLEM", "task": …, "group": …}, one problem a line
-    RUN/trajectories.jsonl  finished trajectories with their grades
+RUN/problems.jsonl      {"id": "TASK/PROBLEM", "task": …, "group": …}, one problem a line
+RUN/trajectories.jsonl  finished trajectories with their grades
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from inftythink.protocol import Outcome, Trajectory
 from inftythink.store import read_json_lines, read_trajectories
+
+GRADES = "grades.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +87,16 @@ def row_of(trajectory: Trajectory, group: str = "") -> Row:
 def rows(run: Path) -> Iterator[Row]:
     """Yield the rows of a run folder. Raises ``InputError`` naming file and line when one cannot be read."""
     groups = {line["id"]: line["group"] for line in read_json_lines(run / "problems.jsonl")}
+    grades = read_grades(run)
     for trajectory in read_trajectories(run):
+        if trajectory.grade is None:
+            trajectory = replace(trajectory, grade=grades.get((trajectory.problem.id, trajectory.sample)))
         yield row_of(trajectory, groups.get(trajectory.problem.id, ""))
+
+
+def read_grades(run: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """Return the grades on record, by problem and sample."""
+    names = ("correct", "extracted", "reason")
+    return {
+        (line["id"], line["sample"]): {name: line[name] for name in names} for line in read_json_lines(run / GRADES)
+    }
