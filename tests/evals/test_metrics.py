@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inftythink.evals.estimate import intervals, resampled_means, unseen
+from inftythink.evals.estimate import intervals, resampled_means, student, unseen
 from inftythink.evals.metrics import (
     accuracy,
     by_budget,
@@ -89,7 +89,7 @@ def test_k_outside_the_samples_is_refused(k):
 
 
 def plain_interval(values, picked):
-    """BCa in plain Python, from the same draws."""
+    """The expanded BCa interval in plain Python, from the same draws."""
     normal, n = NormalDist(), len(values)
     center = math.fsum(values) / n
     means = sorted(math.fsum(values[i] for i in line) / n for line in picked)
@@ -101,7 +101,8 @@ def plain_interval(values, picked):
     power = [math.fsum((middle - each) ** p for each in without) for p in (3, 2)]
     skew = power[0] / (6 * power[1] ** 1.5)
     ends = []
-    for z in (normal.inv_cdf(0.025), normal.inv_cdf(0.975)):
+    wide = student(n - 1) * math.sqrt(n / (n - 1))
+    for z in (-wide, wide):
         place = normal.cdf(bias + (bias + z) / (1 - skew * (bias + z))) * (len(means) - 1)
         low = math.floor(place)
         ends.append(means[low] + (means[min(low + 1, len(means) - 1)] - means[low]) * (place - low))
@@ -114,6 +115,15 @@ def test_intervals_are_those_of_plain_python(fourths, seed):
     values = [fourth / 4 for fourth in fourths]
     picked = np.random.default_rng(seed).integers(0, len(values), (200, len(values))).tolist()
     assert intervals([values], resamples=200, seed=seed)[0] == pytest.approx(plain_interval(values, picked), abs=1e-9)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4, 9, 30, 59])
+def test_student_is_the_percentile_of_its_density(freedom):
+    scale = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+    places, step = np.linspace(0, student(freedom), 400_001, retstep=True)
+    density = scale * (1 + places**2 / freedom) ** (-(freedom + 1) / 2)
+    simpson = step / 3 * (density[0] + density[-1] + 4 * density[1::2].sum() + 2 * density[2:-1:2].sum())
+    assert simpson == pytest.approx(0.475, abs=1e-10)
 
 
 def test_resamples_drawn_in_blocks_are_those_drawn_at_once(monkeypatch):
