@@ -46,7 +46,7 @@ DEVICES = {
     "a100": Device("NVIDIA A100 80GB SXM", 2.039e12, 312e12, 80e9),
     "rtx4090": Device("NVIDIA RTX 4090", 1.008e12, 165.2e12, 24e9),
 }
-"""From NVIDIA's data sheets; tensor cores without sparsity."""
+"""From NVIDIA's data sheets (of the last, the white paper of its architecture); tensor cores without sparsity."""
 
 
 @dataclass(frozen=True, slots=True)

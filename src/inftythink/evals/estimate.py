@@ -2,8 +2,8 @@
 
 Problems are what is resampled (all samples of a problem stay together): samples of one problem resemble each other, and
 the question is what other problems like these would give. The interval is BCa (Efron 1987), percentiles of resampled
-means corrected for their bias and for the skewness of the values, and expanded (Hesterberg 2015), because resamples of n
-problems vary less than samples of n do. docs/metrics.md has the formulas, and how often such intervals hold the truth.
+means corrected for their bias and for the skewness of the values. It is expanded (Hesterberg 2015), because resamples
+of n problems vary less than samples do. docs/metrics.md has the formulas, and how often such intervals hold the truth.
 """
 
 from __future__ import annotations
