@@ -70,7 +70,7 @@ def _sentence(text: str) -> str:
     if subject := _SUBJECT.match(said):
         said = said[subject.end() :]
     end = _SENTENCE_END.search(said)
-    return (said[: end.start()] if end else said).strip()
+    return (said[: end.start()] if end else said).strip().rstrip("*_ ")
 
 
 def _value(text: str, first: bool) -> str | None:

@@ -47,7 +47,7 @@ def find_letter(conclusion: str, letters: Sequence[str], options: Sequence[str] 
         return None
     marked = re.findall(rf"\(([{''.join(letters)}])\)|\*\*([{''.join(letters)}])\*\*", lines[-1])
     if len(set(marked)) == 1:
-        return next(letter for letter in marked[0] if letter)
+        return "".join(marked[0])
     return _letter(lines[-1], letters, alone=True) or _option(announced or "", letters, options)
 
 

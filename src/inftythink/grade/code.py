@@ -36,11 +36,8 @@ def grade_code(ask: Ask) -> Grade:
     found = find_code(ask.conclusion, entry_point)
     if found is None:
         return _NO_CODE
-    code = found
-    if entry_point and not _defines(code, entry_point):
-        code = f"{prompt}\n{code}"  # the rest of what was begun
-    else:
-        code = f"{_whole(prompt)}\n{code}"
+    begun = prompt if entry_point and not _defines(found, entry_point) else _whole(prompt)
+    code = f"{begun}\n{found}"
     if entry_point and any(_defines(test, "check") for test in tests):
         tests.append(f"check({entry_point})")
     allowed = Limits(**(ask.data.get("limits") or {}))

@@ -1,7 +1,7 @@
 r"""Numbers within a tolerance, for answers that are measured or rounded.
 
-Known of a problem, in ``Ask.data``: ``tolerance``, the largest difference that is right, and ``relative``, the same as a
-share of the reference (0.01 is one per cent). Without either the number must be the same.
+Known of a problem, in ``Ask.data``: ``tolerance``, the largest difference that is right, and ``relative``, the same as
+a share of the reference (0.01 is one per cent). Without either the number must be the same.
 """
 
 from __future__ import annotations
