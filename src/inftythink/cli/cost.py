@@ -95,8 +95,9 @@ def _read(name: str) -> Mapping[str, Any]:
     try:
         found: dict[str, Any] = AutoConfig.from_pretrained(name).to_dict()
     except Exception as error:
+        first = str(error).partition("\n")[0]
         raise InputError(
-            f"{name}: no such file, no model of the recipes, and not to be had from the hub: {error}"
+            f"{name}: no such file, no model of the recipes, and not to be had from the hub: {first}"
         ) from error
     return found
 
@@ -170,15 +171,20 @@ def _cells(name: str, each: Cost, chain: Cost) -> list[str]:
         f"{each.rounds:,}",
         f"{each.tokens:,}",
         f"{each.peak_context:,}",
-        f"{each.kv_bytes / GIB:.3f}",
-        f"{each.linear_flops / 1e12:,.1f}",
-        f"{each.attention_flops / 1e12:,.1f}",
-        f"{each.seconds:,.1f}",
+        _short(each.kv_bytes / GIB),
+        _short(each.linear_flops / 1e12),
+        _short(each.attention_flops / 1e12),
+        _short(each.seconds),
         f"{each.seconds / chain.seconds:.2f}",
         f"{each.sequences:,}",
-        f"{each.device_seconds:,.2f}",
+        _short(each.device_seconds),
         f"{each.device_seconds / chain.device_seconds:.2f}" if chain.sequences else "",
     ]
+
+
+def _short(value: float) -> str:
+    """Return a number to three digits, or to whole ones when it is larger."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 COMMAND = Command(
