@@ -18,6 +18,12 @@ def echo(ask: Ask) -> Grade:
     return Grade(ask.conclusion == ask.gold, str(os.getpid()))
 
 
+def slow_echo(ask: Ask) -> Grade:
+    """Take so long that another worker takes the next one."""
+    time.sleep(1.0)
+    return echo(ask)
+
+
 def hang(ask: Ask) -> Grade:
     """Grade, or hang where no Python code runs and no alarm interrupts, when the conclusion says so."""
     if ask.conclusion == "hang":
