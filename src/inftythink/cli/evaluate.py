@@ -33,7 +33,7 @@ class EvalConfig(ReasonSettings, TaskSettings):
     )
     preset: str | None = option(None, "settings of a published evaluation, where nothing is given", choices=[*PRESETS])
     samples: Count | None = option(None, "trajectories of each problem (default: the preset's, else 1)")
-    system: str = option("", "system prompt, before the task's own turns")
+    system: str = option("", "system prompt, before that of the task")
     output: Path | None = option(None, "run folder (default: runs/eval-DIGEST)", metavar="RUN", identity=False)
     json: bool = option(False, "the figures as JSON on standard output, nothing else there", identity=False)
     grade_timeout: float = option(10.0, "longest time to grade an answer, in seconds")
@@ -93,8 +93,11 @@ def read_tasks(config: EvalConfig) -> list[Asked]:
 
 
 def _with_system(asked: Asked, system: str) -> Asked:
+    """Put a system prompt before the problem; one that it has already follows in the same turn."""
     problem = asked.item.problem
-    problem = dataclasses.replace(problem, context=(("system", system), *problem.context))
+    own = [text for role, text in problem.context if role == "system"]
+    others = tuple(turn for turn in problem.context if turn[0] != "system")
+    problem = dataclasses.replace(problem, context=(("system", "\n\n".join([system, *own])), *others))
     return dataclasses.replace(asked, item=dataclasses.replace(asked.item, problem=problem))
 
 
@@ -122,7 +125,7 @@ async def _evaluate(config: EvalConfig, reasoner: Reasoner, asked: list[Asked]) 
     from inftythink.grade.pool import GradePool
     from inftythink.store import RunFolder
 
-    assert config.samples is not None
+    samples = config.samples or 1
     async with reasoner:
         config = started(config, reasoner)
         path = config.output or Path("runs") / f"eval-{digest(config)}"
@@ -138,8 +141,8 @@ async def _evaluate(config: EvalConfig, reasoner: Reasoner, asked: list[Asked]) 
                 verdicts[row.correct] += 1
                 meter.update(len(rows), so_far(verdicts))
 
-            with Meter(len(asked) * config.samples, before) as meter:
-                await evaluate(reasoner, asked, config.samples, folder, pool, told)
+            with Meter(len(asked) * samples, before) as meter:
+                await evaluate(reasoner, asked, samples, folder, pool, told)
     return finish(path, rows, config.model, as_json=config.json)
 
 
