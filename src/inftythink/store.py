@@ -221,6 +221,24 @@ def read_trajectories(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
             raise InputError(f"{file}:{number}: not a trajectory ({error})") from error
 
 
+def ordered_trajectories(run: Path) -> Iterator[Trajectory]:
+    """Yield the trajectories of a run folder by problem and sample, whatever the order in which they ended.
+
+    Only where each stands is held in memory. Raises as ``read_trajectories`` does.
+    """
+    path = run / "trajectories.jsonl"
+    places: list[tuple[Key, int]] = []
+    place = 0
+    with path.open("rb") as file:
+        for line in file:
+            data = json.loads(line)
+            places.append(((data["id"], data["sample"]), place))
+            place += len(line)
+        for _, place in sorted(places):
+            file.seek(place)
+            yield Trajectory.from_json(json.loads(file.readline()))
+
+
 def write_json_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write objects, one a line: the file is whole, or as it was before."""
     part = path.with_name(path.name + ".part")

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from inftythink.cli._figures import fidelity_line
 from inftythink.store import read_json_lines
 
 _NAMES = {"read": "read", "segment": "segmented", "summarise": "summarised", "form": "formed"}
@@ -103,6 +104,8 @@ def show_statistics(folder: Path, manifest: dict[str, Any], found: dict[str, Any
             if isinstance(figure, dict) and "p50" in figure:
                 table.add_row(f"{group}: {name}", *(f"{figure[column]:,}" for column in columns))
     console.print(table)
+    if "fidelity" in found:
+        console.print(fidelity_line(found["fidelity"]))
     bars = found.get("segments", {}).get("traces by rounds", {})
     if bars:
         most = max(bars.values())

@@ -22,6 +22,8 @@ def show(figures: Figures, console: Console | None = None) -> None:
     console.print(_accuracy(blocks))
     console.print(_usage(blocks))
     console.print(_outcomes(blocks))
+    if "fidelity" in figures:
+        console.print(fidelity_line(figures["fidelity"]))
     for name, block in figures["tasks"].items():
         for cause, number in block["failures"].items():
             console.print(f"FAILED {name}: {number} × {cause}; not counted as wrong", markup=False, style="bold red")
@@ -80,6 +82,18 @@ def _outcomes(blocks: Mapping[str, Figures]) -> Table:
     for task, block in blocks.items():
         table.add_row(task, *(f"{block['outcomes'][kind]:,}" for kind in kinds))
     return table
+
+
+def fidelity_line(figures: Figures) -> str:
+    """Return what ``evals.fidelity`` found, on a line."""
+    later = figures["carried"].get("1", {}).get("share")
+    repeated = sum(figures["repeated"][kind]["count"] for kind in ("identical", "near"))
+    return (
+        f"{figures['summaries']:,} summaries: {percent(figures['numbers']['share'])}% of their numbers are in their "
+        f"sources (by chance {percent(figures['numbers_by_chance']['share'])}%), "
+        f"{percent(figures['formulas']['share'])}% of their formulas; {percent(later)}% of new numbers are still there "
+        f"a round later; {repeated:,} only repeat the one before"
+    )
 
 
 def percent(share: float | None) -> str:

@@ -183,11 +183,21 @@ def stats(config: StatsConfig) -> None:
     from inftythink.data.stats import statistics
 
     manifest = read_manifest(config.folder)
-    found = {"counts": manifest["counts"]} | statistics(config.folder)
+    found = {"counts": manifest["counts"]} | statistics(config.folder) | _fidelity(config.folder)
     if config.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         show_statistics(config.folder, manifest, found)
+
+
+def _fidelity(folder: Path) -> dict[str, Any]:
+    """Return how faithful the summaries of a folder are, as ``fidelity``; nothing where there are none."""
+    from inftythink.data.table import read_rows, shards
+    from inftythink.evals.fidelity import measure, of_row
+
+    rows = (row for path in shards(folder / "summaries") for row in read_rows(path, "summaries"))
+    figures = measure(map(of_row, rows)).to_json()
+    return {"fidelity": figures} if figures["summaries"] else {}
 
 
 _SEGMENT_FACTS = ("eta", "tokenizer", "partition", "input")

@@ -159,7 +159,7 @@ def finish(path: Path, rows: list[Row], model: str | None, *, as_json: bool) -> 
     from inftythink.evals.metrics import summary
     from inftythink.store import write_whole
 
-    figures = summary(rows, model_config(model))
+    figures = summary(rows, model_config(model)) | summaries(path, rows)
     write_whole(path / "metrics.json", json.dumps(figures, indent=2) + "\n")
     if as_json:
         print(json.dumps(figures))
@@ -167,6 +167,16 @@ def finish(path: Path, rows: list[Row], model: str | None, *, as_json: bool) -> 
         show(figures)
         print(f"result: {path}")
     return 1 if any(row.correct is None for row in rows) else 0
+
+
+def summaries(path: Path, rows: list[Row]) -> dict[str, Any]:
+    """Return how faithful the summaries of a run are, as ``fidelity``; nothing where there are none."""
+    from inftythink.evals.fidelity import measure, of_trajectory
+    from inftythink.store import ordered_trajectories
+
+    if not any(each.summary_chars for row in rows for each in row.rounds):
+        return {}
+    return {"fidelity": measure(map(of_trajectory, ordered_trajectories(path))).to_json()}
 
 
 def model_config(model: str | None) -> Mapping[str, Any] | None:
