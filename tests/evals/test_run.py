@@ -11,6 +11,7 @@ from inftythink.backends import Request
 from inftythink.backends.scripted import Scripted
 from inftythink.errors import BackendError, UsageError
 from inftythink.evals.ablation import NOTHING, Planted, restarts
+from inftythink.evals.export import export
 from inftythink.evals.metrics import summary
 from inftythink.evals.rows import Row, read_grades, rows
 from inftythink.evals.run import Asked, evaluate, grade_again
@@ -19,7 +20,7 @@ from inftythink.grade.exact import grade_exact
 from inftythink.grade.pool import GradePool
 from inftythink.protocol import Policy, Problem
 from inftythink.reasoner import Reasoner
-from inftythink.store import RunFolder, read_trajectories
+from inftythink.store import RunFolder, read_json_lines, read_trajectories
 from inftythink.tasks.base import Item, TaskSettings
 from tests.test_reasoner import counting
 
@@ -95,6 +96,16 @@ async def test_a_run_that_was_stopped_goes_on_to_the_same_figures(tmp_path, stop
     assert sorted(row.problem for row in resumed) == sorted(row.problem for row in whole)
 
 
+async def test_a_run_is_exported_with_every_sample(tmp_path):
+    await run(tmp_path / "run", asked(8, wrong=2), failing)
+    (path, number), *_ = export(tmp_path / "run", tmp_path / "logs", "now").items()
+    assert (Path(path).name, number) == ("samples_count_now.jsonl", 8)
+    lines = {line["doc"]["id"]: line for line in read_json_lines(Path(path))}
+    assert lines["count/4"]["resps"] == [["answer 4", "answer 4"]]
+    assert [lines[f"count/{i}"]["exact_match"] for i in range(1, 9)] == [0, 0, None, 1, 1, 1, 0, 0]
+    assert lines["count/1"]["target"] == "no"
+
+
 async def test_another_problem_of_the_same_id_is_refused(tmp_path):
     await run(tmp_path, asked())
     with pytest.raises(UsageError, match=r"count/1.* another one"):
@@ -154,6 +165,7 @@ def test_the_command_evaluates_the_model_that_ships(tmp_path, capsys):
     figures = json.loads((tmp_path / "ours" / "metrics.json").read_text())
     assert figures["tasks"]["puzzles"]["outcomes"]["answered"] == 6
     assert figures["tasks"]["puzzles"]["usage"]["cost"]["attention_flops"] > 0
+    assert figures["fidelity"]["summaries"] > 0
     assert main(["eval", *flags, "--output", ours, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == figures
     assert main(["eval", *flags, "--seed", "1", "--output", ours]) == 2

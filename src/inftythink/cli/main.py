@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "inftythink.cli.restart",
         "continue a run from its own, empty, shuffled summaries: what do they carry?",
     ),
+    "export": ("inftythink.cli.export", "write a run as the per-sample logs of lm-evaluation-harness"),
     "cost": ("inftythink.cli.cost", "tell what reasoning costs in one chain and in rounds"),
     "report": ("inftythink.cli.report", "show runs on a page that opens from disk"),
 }
