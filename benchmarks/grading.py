@@ -88,7 +88,8 @@ def near_misses(gold: str) -> Iterator[tuple[str, str]]:
         yield "root left out", gold.replace("\\sqrt", "")
     if re.fullmatch(r"-?\d+", gold):
         yield "ten times", gold + "0" if gold != "0" else "10"
-        yield "variable added", gold + "x"
+        if gold != "0":
+            yield "variable added", gold + "x"
 
 
 def right_cases(problems: list[dict[str, Any]]) -> list[Case]:

@@ -19,7 +19,7 @@ _SENTENCE_END = re.compile(
     r"[.!?]?\s*\*\*(?=\s|$)|(?<!\\)[.!?](?=\s|$)|\n|[,;]?\s+(?:because|since|which|where|when|after|i\s+hope|as)\b",
     re.IGNORECASE,
 )
-_MATH = r"(?:\$\$.+?\$\$|\$[^$\n]+?\$|\\\[.+?\\\]|\\\(.+?\\\))"
+_MATH = r"(?:\$\$.+?\$\$|(?<!\\)\$(?:\\\$|[^$\n])+?\$|\\\[.+?\\\]|\\\(.+?\\\))"
 _FORMULA = re.compile(_MATH)
 _FORMULAS = re.compile(rf"{_MATH}(?:\s*(?:,?\s*and|,?\s*or|,)\s*{_MATH})*")
 _NUMBER = re.compile(r"[-−+]?\$?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*\\?%)?")

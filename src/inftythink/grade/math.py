@@ -26,6 +26,9 @@ _BASED = re.compile(
 _MEMBER = re.compile(r"^(?:[A-Za-z]|\\[A-Za-z]+)\s*\\in(?![A-Za-z])\s*")
 _APPROXIMATELY = re.compile(r"\\approx(?![A-Za-z])|\\simeq(?![A-Za-z])|~=")
 _NAME = re.compile(r"(?:\\?[A-Za-z]+|\\text\s*\{[^{}]*\})\s*(?:_\s*(?:\w|\{[^{}]*\}))?'*\s*(?:\([^()]*\))?")
+_SAYS_NO_MORE = re.compile(r"[^-+*/^\d]+")
+"""What stands before the equals sign of a reference that an answer need not repeat: a name, and nothing computed."""
+
 _ONE_NAME = re.compile(r"(?:[A-Za-z]|\\(?!pi\b)[a-z]+)(?:_\s*(?:\w|\{\w+\}))?")
 _LETTERS = re.compile(r"\\[A-Za-z]+|\\text\s*\{[^{}]*\}")
 
@@ -102,9 +105,11 @@ def _joined(gold: str, conclusion: str) -> str | None:
 
 def _same_base(gold: str, answer: str) -> bool | None:
     """Compare numbers with a base; None when the reference has none. An answer without one is in the base asked for."""
-    one, other = _BASED.fullmatch(gold), _BASED.fullmatch(answer)
+    one = _BASED.fullmatch(gold)
     if one is None:
         return None
+    answer = (equation(answer) or [answer])[-1]
+    other = _BASED.fullmatch(answer)
     if other is None:
         return one["digits"].upper().lstrip("0") == squeezed(answer).replace(",", "").upper().lstrip("0")
     if _base(one["base"]) != _base(other["base"]):
@@ -169,7 +174,7 @@ def _same_equation(gold: list[str], answer: list[str]) -> bool:
     if len(gold) == 1:
         return same(gold[0], _asked_side(answer))
     if len(answer) == 1:
-        return _NAME.fullmatch(gold[0]) is not None and same(_asked_side(gold), answer[0])
+        return _SAYS_NO_MORE.fullmatch(gold[0]) is not None and same(_asked_side(gold), answer[0])
     if _NAME.fullmatch(gold[0]) and _NAME.fullmatch(answer[0]):
         return squeezed(gold[0]) == squeezed(answer[0]) and same(gold[-1], answer[-1])
     return same_value(f"{gold[0]}={gold[-1]}", f"{answer[0]}={answer[-1]}")

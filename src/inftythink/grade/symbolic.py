@@ -24,6 +24,7 @@ _EQUAL = 40
 
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _HEAVY = re.compile(r"\^\s*\{[^{}]*\^|\^\s*\{?\s*-?\d{2,}|!|\\(?:sum|int|prod|lim|binom)(?![A-Za-z])|\d{30,}")
+_NO_VALUE = re.compile(r"(?<![_^\d])\d+\s+\d|\\(?:[lc]?dots|text)(?![A-Za-z])|\.\.\.")
 _LONG = 120
 
 
@@ -90,6 +91,8 @@ def parsed(text: str) -> Any:
     from math_verify.grader import should_treat_as_complex
     from sympy import Float, I, Rational, Symbol
 
+    if _NO_VALUE.search(text):
+        return None
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )

@@ -30,6 +30,7 @@ _REPLACED = [
     for pattern, replacement in (
         (_WORDED, r"\\text"),
         (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\(?:displaystyle|textstyle|limits|nolimits|boldsymbol|bm|rm|bf)(?![A-Za-z])", ""),
         (r"\\(?:left|right)\s*\.|\\(?:left|right|[bB]igg?[lr]?)(?![A-Za-z])", ""),
         (r"\\lbrace(?![A-Za-z])", r"\\{"),
@@ -40,6 +41,8 @@ _REPLACED = [
         (r"\\rangle(?![A-Za-z])", ")"),
         (r"\\leq?(?:slant)?(?![A-Za-z])|<=", r"\\le "),
         (r"\\geq?(?:slant)?(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\neq(?![A-Za-z])", r"\\ne "),
+        (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
         (r"\\lt(?![A-Za-z])", "<"),
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\!\s*", ""),
@@ -58,7 +61,8 @@ _REPLACED = [
 ]
 """Pattern and replacement, applied in this order."""
 
-_ENDS = re.compile(r"^[\s*_`\"]+|[\s*_`\".,;:]+$")
+_ENDS = re.compile(r"^[\s*_`\"]+|[\s*_`\".,;:\\]+$")
+_WRAPPER = re.compile(r"(\\text\s*)?\{")
 _TEXT = re.compile(r"\\text\s*\{([^{}]*)\}")
 
 
@@ -71,10 +75,9 @@ def tidy(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    r"""Return a tidy text in a form for comparison: no ``\text``, no spaces, no braces around single characters."""
-    text = _TEXT.sub(r"\1", text)
-    text = re.sub(r"\{(\w)\}", r"\1", re.sub(r"\s+", "", text))
-    return text
+    r"""Return a tidy text for comparison: no ``\text``, no spaces but between digits, no braces around a letter."""
+    text = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", _TEXT.sub(r"\1", text))
+    return re.sub(r"\{(\w)\}", r"\1", text)
 
 
 def words(text: str) -> str | None:
@@ -102,7 +105,10 @@ def _plain_unicode(text: str) -> str:
 
 
 def _unwrapped(text: str) -> str:
-    """Take off braces that are around all of a text."""
-    while text.startswith("{") and closing_brace(text, 1) == len(text) - 1:
-        text = text[1:-1].strip()
+    r"""Take off braces that are around all of a text, and ``\text`` around what is no words."""
+    while found := _WRAPPER.match(text):
+        inside = text[found.end() : -1]
+        if closing_brace(text, found.end()) != len(text) - 1 or (found[1] and not re.search(r"[\d\\]", inside)):
+            break
+        text = inside.strip()
     return text

@@ -49,6 +49,7 @@ _NO_UNIT = frozenset(
 _POWER = r"(?:\^\s*\{?\s*[23]\s*\}?)?"
 _SYMBOL = re.compile(r"\s*\^\s*\{?\s*(?:\\circ|\\degree)\s*\}?\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$|\s*\\degree$")
 _WRAPPED = re.compile(r"\s*(?:\\cdot\s*)?\\text\s*\{([^{}]*)\}\s*" + _POWER + r"(?:\s*/\s*\\text\s*\{[^{}]*\})?$")
+_FRACTION = re.compile(r"(?<=[\d})\]])\s*\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{[^{}]*\}[^{}]*\}$")
 _BARE = re.compile(r"(?<=[\d})\]])\s*((?:[A-Za-z]+\.?(?:\s+|\s*/\s*|-)?){1,4})" + _POWER + "$")
 _COMMANDS = re.compile(r"\\[A-Za-z]+\s*$")
 
@@ -75,7 +76,7 @@ def without_unit(text: str, bare: bool) -> Measured:
     """
     if (found := _SYMBOL.search(text)) and found.start():
         return Measured(text[: found.start()].rstrip(), "degree")
-    found = _WRAPPED.search(text)
+    found = _FRACTION.search(text) or _WRAPPED.search(text)
     if found and text[: found.start()].strip() and _may_be_unit(found.group(1), single=True):
         return _measured(text, found)
     found = _BARE.search(text) if bare else None
