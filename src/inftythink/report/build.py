@@ -15,7 +15,7 @@ from typing import Any
 
 from inftythink.errors import InputError
 from inftythink.evals.rows import Row
-from inftythink.report.figures import ALL, MEAN, Examples, figures, write_csv
+from inftythink.report.figures import ALL, MEAN, NAMES, Examples, figures, write_csv
 from inftythink.report.page import page
 from inftythink.report.read import Run, open_runs, samples
 from inftythink.report.shards import ShardWriter
@@ -23,7 +23,18 @@ from inftythink.report.shards import ShardWriter
 _SHOWN_REJECTS = 20
 """How many lines that could not be read the page names, a run; it tells the number of all."""
 
-_SETTINGS = ("model", "task", "preset", "carry", "eta", "gamma", "max_rounds", "budget", "samples", "summarise_when")
+_SETTINGS: tuple[str, ...] = (
+    "model",
+    "task",
+    "preset",
+    "carry",
+    "eta",
+    "gamma",
+    "max_rounds",
+    "budget",
+    "samples",
+    "summarise_when",
+)
 _SETTINGS += ("on_cut", "on_limit", "temperature", "top_p", "top_k", "seed")
 """The settings that the page shows of a run, where it has them."""
 
@@ -65,6 +76,8 @@ def build(
     records = figures(opened, rows, examples)
     folder = output / "figures"
     folder.mkdir(parents=True, exist_ok=True)
+    for old in (folder / f"{name}.{ending}" for name in NAMES for ending in ("csv", "svg", "png")):
+        old.unlink(missing_ok=True)
     write_csv(records, folder)
     if plots:
         draw(records, folder)

@@ -43,7 +43,7 @@ class Example:
 
 
 class Examples:
-    """Picks from each run that works in rounds one trajectory whose context is drawn, and from vanilla runs its like."""
+    """Picks from each run in rounds one trajectory whose context is drawn, and from vanilla runs its like."""
 
     def __init__(self) -> None:
         self._best: dict[str, tuple[tuple[bool, int], Example]] = {}
@@ -98,14 +98,12 @@ def figures(runs: Sequence[Run], rows: Sequence[Sequence[Row]], examples: Exampl
 
 
 def write_csv(found: Mapping[str, Sequence[Record]], folder: Path) -> None:
-    """Write each figure that has records as ``NAME.csv``, and take away those of an older report that has none."""
+    """Write each figure that has records as ``NAME.csv``."""
     for name in NAMES:
-        path = folder / f"{name}.csv"
-        path.unlink(missing_ok=True)
         if not found[name]:
             continue
         columns = dict.fromkeys(column for record in found[name] for column in record)
-        with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
             writer = csv.DictWriter(out, list(columns))
             writer.writeheader()
             writer.writerows({column: _cell(value) for column, value in record.items()} for record in found[name])
@@ -177,10 +175,12 @@ def _costs_on_record(run: Run, blocks: Record) -> dict[str, Record]:
     """
     try:
         told = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-        return {
-            task: block["usage"]["cost"]
-            for task, block in (told["tasks"] | {ALL: told["all"]}).items()
-            if "cost" in block["usage"] and block["usage"]["tokens"] == blocks[task]["usage"]["tokens"]
-        }
+        usages = {task: block["usage"] for task, block in (told["tasks"] | {ALL: told["all"]}).items()}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
+    fitting = {task: usages[task] for task, block in blocks.items() if _same_tokens(usages.get(task), block["usage"])}
+    return {task: usage["cost"] for task, usage in fitting.items() if "cost" in usage}
+
+
+def _same_tokens(told: Record | None, mine: Record) -> bool:
+    return told is not None and told.get("tokens") == mine["tokens"]

@@ -1,4 +1,4 @@
-"""Puts the page together: one HTML file whose style, script and data are inside, under a policy that allows no other."""
+"""Puts the page together: one HTML file with style, script and data inside, under a policy that allows no other."""
 
 from __future__ import annotations
 

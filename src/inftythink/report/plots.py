@@ -26,7 +26,9 @@ _OUTCOMES = {
 _PANEL = (4.6, 3.3)
 """Inches of a panel."""
 _COLUMNS = 3
-_STYLE = {
+_LABEL = 40
+"""Most characters of a name in a figure."""
+_STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -51,15 +53,13 @@ def need_matplotlib() -> None:
 
 
 def draw(found: Mapping[str, Sequence[Record]], folder: Path) -> None:
-    """Draw each figure that has records as ``NAME.svg`` and ``NAME.png``; take away those of an older report."""
+    """Draw each figure that has records as ``NAME.svg`` and ``NAME.png``."""
     import matplotlib
 
     matplotlib.use("Agg")
     runs = {run: number for number, run in enumerate(dict.fromkeys(record["run"] for record in found["results"]))}
     with matplotlib.rc_context(_STYLE):
         for name in NAMES:
-            for ending in ("svg", "png"):
-                (folder / f"{name}.{ending}").unlink(missing_ok=True)
             if name in _DRAWN and found[name]:
                 by, fill = _DRAWN[name]
                 _figure(folder / name, _by(found[name], by), fill, runs)
@@ -77,6 +77,8 @@ def _figure(path: Path, panels: Mapping[str, list[Record]], fill: Draw, runs: Ma
         place.set_title(_clean(title))
     for place in list(places)[len(panels) :]:
         place.set_visible(False)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once, for both files
     for ending in ("svg", "png"):
         figure.savefig(path.with_suffix(f".{ending}"), dpi=150, metadata={"Date": None} if ending == "svg" else None)
 
@@ -90,8 +92,14 @@ def _by(records: Iterable[Record], column: str) -> dict[str, list[Record]]:
 
 
 def _clean(text: str) -> str:
-    """Return a text without what a font has no sign for."""
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    """Return a text for a figure: short, and without what a font has no sign for."""
+    shown = "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return shown if len(shown) <= _LABEL else shown[: _LABEL - 1] + "…"
+
+
+def _legend(axes: Any, **options: Any) -> None:
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=8, **options)
 
 
 def _look(number: int) -> dict[str, Any]:
@@ -116,7 +124,7 @@ def _lines(x: str, label: str, log: bool) -> Draw:
             axes.set_xscale("log", base=2)
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(fontsize=8)
+        _legend(axes)
 
     return fill
 
@@ -131,7 +139,7 @@ def _outcomes(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None
         left = [before + share for before, share in zip(left, shares, strict=True)]
     axes.invert_yaxis()
     axes.set(xlabel="trajectories, %", xlim=(0, 100))
-    axes.legend(fontsize=8, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    _legend(axes, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.2))
 
 
 def _rounds(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
@@ -143,7 +151,7 @@ def _rounds(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
         axes.bar(at, counts, width, color=_look(runs[run])["color"], label=_clean(run))
     axes.set(xlabel="rounds used", ylabel="trajectories")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
 def _context(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
@@ -153,10 +161,10 @@ def _context(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
             axes.plot(at, y, color="#8a9099", linestyle=":", label="the same tokens as one chain")
         else:
             own = curve == "in rounds"
-            look = _look(runs[mine[0]["run"] if own else curve]) | {"marker": None}
+            look = _look(runs[mine[0]["run"] if own else curve]) | {"marker": None, "linestyle": "-"}
             axes.plot(at, y, label=_clean(mine[0]["id"] if own else curve), **look)
     axes.set(xlabel="tokens generated", ylabel="context, tokens", ylim=(0, None))
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
 def _etas(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
@@ -169,7 +177,7 @@ def _etas(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
         at = [record["eta"] for record in told]
         axes.errorbar(at, y, error, label=_clean(series), capsize=2, **_look(number))
     axes.set(xlabel="eta, tokens", ylabel="accuracy, %")
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
 def _cost(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
@@ -178,7 +186,7 @@ def _cost(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
             look = _look(runs[record["run"]]) | {"linestyle": "none", "markersize": 7}
             axes.plot([record["latency"]], [100 * record["accuracy"]], label=_clean(record["run"]), **look)
     axes.set(xlabel="mean latency of a trajectory, s", ylabel="accuracy, %", xlim=(0, None), ylim=(0, 100))
-    axes.legend(fontsize=8)
+    _legend(axes)
 
 
 _DRAWN: dict[str, tuple[str, Draw]] = {

@@ -109,11 +109,16 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Return the folders' names, with as many folders above them as it takes to tell them apart."""
-    labels = [path.name for path in paths]
+    labels = [_sound(path.name) for path in paths]
     for depth in range(2, max(len(path.parts) for path in paths) + 1):
         equal = {label for label, count in Counter(labels).items() if count > 1}
         if not equal:
             break
         pairs = zip(paths, labels, strict=True)
-        labels = ["/".join(path.parts[-depth:]) if label in equal else label for path, label in pairs]
+        labels = [_sound("/".join(path.parts[-depth:])) if label in equal else label for path, label in pairs]
     return labels
+
+
+def _sound(name: str) -> str:
+    """Return a file's name as text that UTF-8 can hold."""
+    return name.encode("utf-8", "replace").decode()

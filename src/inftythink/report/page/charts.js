@@ -38,7 +38,7 @@ function chart(spec, draw) {
   const canvas = svg("svg", { role: "img", tabindex: 0, "aria-labelledby": `${id}-t ${id}-d`, class: "canvas" });
   const box = el("div", { class: "plot" }, canvas);
   const heading = spec.small ? null : el("h3", {}, text(spec.title));
-  const figure = el("figure", { class: `chart ${spec.wide ? "wide" : ""}` },
+  const figure = el("figure", { class: spec.wide ? "chart wide" : "chart" },
     heading,
     spec.about ? el("p", { class: "about" }, text(spec.about)) : null,
     spec.legend && spec.legend.length ? legend(spec.legend) : null,
@@ -68,8 +68,9 @@ function legend(entries) {
 
 function swatch(series, shape = "line") {
   if (shape === "box") return svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, svg("rect", { width: 12, height: 12, rx: 2, class: series }));
+  if (shape === "dot") return svg("svg", { width: 12, height: 12, "aria-hidden": "true" }, mark(series, 6, 6, 4));
   return svg("svg", { width: 26, height: 12, "aria-hidden": "true" },
-    svg("path", { d: "M1 6H25", class: `line ${tone(series)}`, "stroke-dasharray": DASHES[series % DASHES.length] }),
+    svg("path", { d: "M1 6H25", class: `line ${tone(series)}`, "stroke-dasharray": shape === "line" ? DASHES[series % DASHES.length] : null }),
     shape === "line" ? mark(series, 13, 6) : null);
 }
 
@@ -119,11 +120,12 @@ function axes(x, y, width, height) {
  * `spec.x`, `spec.y`: {label, domain, ticks, format, log}. `bars`: intervals as bars instead of a band.
  */
 function lineChart(spec) {
-  return chart({ legend: spec.series.map(({ series, name, bare }) => [series, name, bare ? "bare" : "line"]), ...spec }, (width, height) => {
+  return chart({ legend: spec.series.map(({ series, name, bare }) => [series, name, bare ? "bare" : spec.apart ? "dot" : "line"]), ...spec }, (width, height) => {
     const { toX, toY, area, nodes } = axes(spec.x, spec.y, width, height);
     const lines = [];
     const stops = new Map();
     for (const { series, name, points, bare, dots } of spec.series) {
+      const dash = bare ? null : DASHES[series % DASHES.length];
       const known = points.filter((point) => point.y !== null && point.y !== undefined);
       const place = known.map((point) => [toX(point.x), toY(point.y)]);
       const banded = known.filter((point) => point.low !== null && point.low !== undefined);
@@ -134,8 +136,8 @@ function lineChart(spec) {
         const lower = banded.map((point) => `${toX(point.x)} ${toY(point.low)}`).reverse();
         nodes.push(svg("path", { d: `M${[...upper, ...lower].join("L")}Z`, class: `band ${tone(series)}` }));
       }
-      if (!dots && place.length > 1) lines.push(svg("path", { d: `M${place.map((at) => at.join(" ")).join("L")}`, class: `line ${tone(series)}`, "stroke-dasharray": DASHES[Math.max(series, 0) % DASHES.length] }));
-      if (!bare && place.length <= 40) lines.push(...place.map(([x, y]) => mark(series, x, y)));
+      if (!dots && place.length > 1) lines.push(svg("path", { d: `M${place.map((at) => at.join(" ")).join("L")}`, class: `line ${tone(series)}`, "stroke-dasharray": dash }));
+      if (!bare && place.length <= 40) lines.push(...place.map(([x, y]) => mark(series, x, y, dots ? 5 : 3.4)));
       known.forEach((point, at) => {
         const stop = stops.get(spec.apart ? `${series}/${at}` : point.x) ?? { x: place[at][0], y: place[at][1], head: point.head ?? spec.x.head(point.x), rows: [] };
         stop.rows.push([series, point.name ?? name, point.note]);
@@ -168,15 +170,15 @@ function barChart(spec) {
   });
 }
 
-/** Shares of a whole, a bar for each line: `spec.lines`: [{name, parts: [{class, name, share, note}]}]. */
+/** A bar for each line, of parts: `spec.lines`: [{name, note, parts: [{class, name, share, note}]}]; `spec.ticks`: [[share, name]]. */
 function shareChart(spec) {
-  const tall = 46;
+  const tall = Math.min(62, Math.max(44, Math.floor(250 / spec.lines.length)));
   return chart({ ...spec, height: spec.lines.length * tall + 30 }, (width, height) => {
     const right = width - 1;
     const nodes = [];
     const stops = [];
     spec.lines.forEach(({ name, parts, note }, place) => {
-      const top = place * tall + 18;
+      const top = place * tall + 20;
       nodes.push(svg("text", { x: 0, y: top - 6, class: "name" }, line(name, Math.floor(width / 9))), svg("text", { x: right, y: top - 6, class: "tick", "text-anchor": "end" }, note));
       let from = 0;
       for (const part of parts) {
@@ -188,9 +190,9 @@ function shareChart(spec) {
         from = to;
       }
     });
-    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
+    for (const [share, name] of spec.ticks) {
       const anchor = share === 0 ? "start" : share === 1 ? "end" : "middle";
-      nodes.push(svg("text", { x: right * share, y: height - 4, class: "tick", "text-anchor": anchor }, share === 1 ? "100 % of trajectories" : String(100 * share)));
+      nodes.push(svg("text", { x: right * share, y: height - 4, class: "tick", "text-anchor": anchor }, name));
     }
     return { nodes, stops, crosshair: false };
   });

@@ -11,6 +11,10 @@ const GRADE_NAMES = new Map([[1, "right"], [0, "wrong"], [null, "no grade"]]);
 const ORDERS = { file: "order of the run", rounds: "rounds", tokens: "tokens", peak: "peak context", seconds: "time", id: "problem" };
 const FILTERS = ["run", "task", "outcome", "grade", "least", "most", "q"];
 
+/** A text as an address can hold it. */
+const sound = (value) => value.replace(/\p{Cs}/gu, "\ufffd");
+const TASK_NAMES = INDEX.tasks.map(sound);
+
 const idOf = (row) => PROBLEMS.id[ROWS.problem[row]];
 const outcomeOf = (row) => INDEX.outcomes[ROWS.outcome[row]];
 const sameOrder = new Intl.Collator("en", { numeric: true });
@@ -20,7 +24,7 @@ function select(state) {
   const wanted = (state.q ?? "").trim().toLowerCase();
   const problems = wanted ? PROBLEMS.id.map((id, place) => `${id}\n${PROBLEMS.question[place]}`.toLowerCase().includes(wanted)) : null;
   const run = state.run === undefined ? -1 : RUNS.indexOf(state.run);
-  const task = state.task === undefined ? -1 : INDEX.tasks.indexOf(state.task);
+  const task = state.task === undefined ? -1 : TASK_NAMES.indexOf(state.task);
   const outcome = state.outcome === undefined ? -1 : INDEX.outcomes.indexOf(state.outcome);
   const grade = Object.hasOwn(GRADES, state.grade ?? "") ? GRADES[state.grade] : undefined;
   const least = Number(state.least) || 0;
@@ -145,15 +149,15 @@ function makeList(change) {
 function makeLine(row, place, total) {
   const grade = ROWS.correct[row];
   const id = idOf(row);
-  const facts = [`${ROWS.rounds[row]} rd`, short(ROWS.tokens[row]), seconds(ROWS.seconds[row])];
+  const facts = [plural(ROWS.rounds[row], "round"), `${short(ROWS.tokens[row])} tok`];
   const outcome = outcomeOf(row);
   const node = el("div", { class: "line", id: `line-${place}`, role: "option", "data-row": row, "aria-posinset": place + 1, "aria-setsize": total },
     verdict(grade),
     el("span", { class: "what" },
       el("span", { class: "top" }, el("b", {}, text(line(id, 80))), el("span", { class: "dim" }, `#${ROWS.sample[row]}`),
         RUNS.length > 1 ? el("span", { class: `run-name c${ROWS.run[row] % COLOURS}` }, text(line(RUNS[ROWS.run[row]], 60))) : null),
-      el("span", { class: "question" }, text(line(PROBLEMS.question[ROWS.problem[row]])))),
-    el("span", { class: "facts" }, el("span", {}, facts.join(" · ")), outcome === "answered" ? null : el("span", { class: `outcome ${outcome}` }, OUTCOME_NAMES[outcome])));
+      el("span", { class: "ask" }, text(line(PROBLEMS.question[ROWS.problem[row]])))),
+    el("span", { class: "facts" }, el("span", {}, facts.join(" · ")), el("span", {}, outcome === "answered" ? null : [el("span", { class: `outcome ${outcome}` }, OUTCOME_NAMES[outcome]), " · "], seconds(ROWS.seconds[row]))));
   node.style.transform = `translateY(${place * LINE}px)`;
   return node;
 }
@@ -163,13 +167,13 @@ function verdict(grade) {
   return el("span", { class: `verdict ${name}`, role: "img", "aria-label": GRADE_NAMES.get(grade), title: GRADE_NAMES.get(grade) }, sign);
 }
 
-const address = (row) => ({ view: "browse", open: idOf(row), of: RUNS[ROWS.run[row]], sample: String(ROWS.sample[row]), round: undefined });
+const address = (row) => ({ view: "browse", open: sound(idOf(row)), of: RUNS[ROWS.run[row]], sample: String(ROWS.sample[row]), round: undefined });
 
 /** Return the row that a state's address names, or -1. */
 function rowAt(state) {
   const run = RUNS.indexOf(state.of);
   for (let row = 0; row < COUNT; row += 1) {
-    if (ROWS.run[row] === run && String(ROWS.sample[row]) === (state.sample ?? "0") && idOf(row) === state.open) return row;
+    if (ROWS.run[row] === run && String(ROWS.sample[row]) === (state.sample ?? "0") && sound(idOf(row)) === state.open) return row;
   }
   return -1;
 }
@@ -191,7 +195,7 @@ function makeControls(change) {
   const outcomes = INDEX.outcomes.filter((_, place) => ROWS.outcome.includes(place));
   const boxes = {
     run: RUNS.length > 1 ? pick("run", "All runs", RUNS.map((run) => [run, run])) : null,
-    task: INDEX.tasks.length > 1 ? pick("task", "All tasks", INDEX.tasks.map((task) => [task, task])) : null,
+    task: INDEX.tasks.length > 1 ? pick("task", "All tasks", TASK_NAMES.map((task) => [task, task])) : null,
     outcome: pick("outcome", "All outcomes", outcomes.map((outcome) => [outcome, OUTCOME_NAMES[outcome]])),
     grade: pick("grade", "Right or wrong", [["right", "right"], ["wrong", "wrong"], ["none", "no grade"]]),
   };

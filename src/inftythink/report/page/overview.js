@@ -5,7 +5,8 @@ const RUNS = DATA.runs.map((run) => run.label);
 const SERIES = new Map(RUNS.map((label, place) => [label, place]));
 const FIGURES = DATA.figures;
 const RESULTS = new Map(FIGURES.results.map((record) => [JSON.stringify([record.run, record.task]), record]));
-const TASKS = [...groups(FIGURES.outcomes, (record) => record.task).keys()].sort((a, b) => (a === DATA.names.all) - (b === DATA.names.all));
+const SEEN_TASKS = new Set(FIGURES.outcomes.map((record) => record.task));
+const TASKS = [...DATA.index.tasks, DATA.names.all].filter((task) => SEEN_TASKS.has(task));
 const OUTCOME_NAMES = {
   answered: "answered", round_limit: "out of rounds", token_limit: "out of tokens", truncated: "truncated", malformed: "malformed", failed: "FAILED",
 };
@@ -78,7 +79,7 @@ function taskCharts(task) {
   }), roundsChart(of("rounds"), task), outcomesChart(of("outcomes"), task)];
   const etas = of("eta").filter((record) => record.accuracy !== null);
   if (etas.length) found.push(etaChart(etas, task, "accuracy"), etaChart(etas, task, "latency"));
-  return [...found, costChart(of("cost"), task), costTable(of("cost"))];
+  return [...found, costChart(of("cost"), task), peakChart(of("cost"), task), costTable(of("cost"))];
 }
 
 const share = { label: "accuracy, %", domain: [0, 1], ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], format: (value) => String(Math.round(100 * value)) };
@@ -89,7 +90,7 @@ function accuracyChart(records, task, { name, key, log, title, about, label, hea
   }));
   const values = records.map((record) => record[key]);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const ticks = log ? powers(low, high) : steps(low, high, Math.min(8, Math.max(1, high - low))).filter(Number.isInteger);
+  const ticks = log ? powers(low, high) : [...new Set([low, ...steps(low, high, Math.min(10, Math.max(1, high - low)))])].filter(Number.isInteger);
   const format = log ? (value) => (value >= 1024 ? `${value / 1024}k` : String(value)) : String;
   return lineChart({ title, about, series, y: share, x: { label, log, domain: log && low === high ? [low / 2, high] : [low, high], ticks, format, head }, files: name, say: `Task: ${task}.` });
 }
@@ -120,6 +121,7 @@ function outcomesChart(records, task) {
   const seen = Object.keys(OUTCOME_NAMES).filter((outcome) => outcome === "failed" || records.some((record) => record[outcome]));
   return shareChart({
     title: "Outcomes", about: "How trajectories ended. All but FAILED are in every denominator.", lines, files: "outcomes", say: `Task: ${task}.`,
+    ticks: [[0, "0"], [0.25, "25"], [0.5, "50"], [1, "100 % of trajectories"]],
     legend: seen.map((outcome) => [`part ${outcome}`, OUTCOME_NAMES[outcome], "box"]),
   });
 }
@@ -151,6 +153,19 @@ function costChart(records, task) {
   return lineChart({
     title: "Accuracy against latency", about: "Up and to the left is better. Bars are 95 % intervals.", series, bars: true, apart: true, y: share, files: "cost", say: `Task: ${task}.`,
     x: { label: "mean latency of a trajectory, s", domain: [0, top], ticks: steps(0, top), format: number, head: seconds },
+  });
+}
+
+function peakChart(records, task) {
+  const known = records.filter((record) => record.peak_context !== null);
+  const most = Math.max(1, ...known.map((record) => record.peak_context));
+  const lines = known.map((record) => ({
+    name: record.run, note: whole(record.peak_context),
+    parts: [{ class: `bar ${tone(SERIES.get(record.run))}`, name: "largest context", share: record.peak_context / most, note: `${whole(record.peak_context)} tokens` }],
+  }));
+  return shareChart({
+    title: "Peak context", about: "The largest prompt and completion of any call: what the key-value cache had to hold.", lines, files: "cost", say: `Task: ${task}.`,
+    ticks: [[0, "0"], [0.5, short(most / 2)], [1, `${short(most)} tokens`]],
   });
 }
 

@@ -181,7 +181,7 @@ function curveChart(row, entry, go) {
   }, 0);
   const share = (stop, area) => ((stop.x - area.left) / (area.right - area.left)) * last[0];
   return contextChart(entry.rounds.length > 1 ? curves : curves.slice(0, 1), {
-    title: "Context over the tokens generated", small: true, height: 200, about: null,
+    title: "Context over the tokens generated", small: true, height: 200, about: null, ...(entry.rounds.length > 1 ? {} : { legend: [] }),
     pick: (stop, area) => go(Math.max(0, ends.findIndex((end) => share(stop, area) < end - 1e-6))),
   });
 }
@@ -205,14 +205,14 @@ function makeRound(round, place, all, marked) {
     }
     pieces ??= changes(before, round.summary);
     const fresh = shareNew(pieces);
-    news.textContent = pieces.every(([kind]) => kind === "same") ? "the same as before" : `${Math.max(1, Math.round(100 * fresh))} % new`;
+    news.textContent = pieces.every(([kind]) => kind === "same") ? " · the same as before" : ` · ${Math.max(1, Math.round(100 * fresh))} % new`;
     body.replaceChildren(...pieces.map(([kind, piece]) => (kind === "same" ? el("span", {}, text(piece)) : el(kind === "new" ? "ins" : "del", {}, text(piece)))));
   };
   redraw();
   const node = el("section", { class: "round", id: `round-${place + 1}` },
     el("header", {}, el("h4", {}, `Round ${round.k}`), el("p", { class: "dim" }, facts.filter(Boolean).join(" · "))),
     thought,
-    round.summary === null ? null : el("div", { class: "summary" }, el("p", { class: "label" }, "Summary ", news), body),
+    round.summary === null ? null : el("div", { class: "summary" }, el("p", { class: "label" }, "Summary", news), body),
     round.raw === null ? null : el("details", { class: "thought" }, el("summary", {}, el("span", { class: "label" }, "As written"), el("span", { class: "peek" }, "this text could not be read in full")), el("div", { class: "prose", dir: "auto" }, text(round.raw))));
   return { node, thought, redraw };
 }
