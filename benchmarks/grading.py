@@ -4,7 +4,8 @@ r"""What the grader of mathematics gets right, and what hanging graders cost.
 
 Every reference is graded against itself, against six rewritings that say the same (the figure that should be 100%), and
 against wrong answers (the figure that should be 0%): references of other problems, and near misses such as a changed
-digit or sign. ``--hanging N`` grades N answers of which one in a hundred hangs for ever where no alarm reaches it.
+digit or sign. ``--traces FILE`` grades the conclusions of real models (messages and answer in each line) and lists where
+math-verify by itself says otherwise. ``--hanging N`` grades N answers of which one in a hundred hangs for ever where no alarm reaches it.
 """
 
 from __future__ import annotations
@@ -144,6 +145,34 @@ def report(title: str, cases: list[Case], grades: list[Grade], right: bool) -> N
         console.print(f"right in all rewritings: {len(whole) - len(broken)} of {len(whole)}\n")
 
 
+def math_verify(ask: Ask) -> Grade:
+    """Grade by math-verify alone, as its README has it."""
+    from math_verify import parse, verify
+
+    gold, answer = parse(f"${ask.gold}$", parsing_timeout=None), parse(ask.conclusion or "", parsing_timeout=None)
+    return Grade(bool(verify(gold, answer, timeout_seconds=None)), str(answer))
+
+
+def real_conclusions(path: Path, workers: int) -> None:
+    from grading import math_verify as plain  # a worker finds it by this name
+
+    traces = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    asked = [
+        Ask("", str(trace["answer"]), trace["messages"][-1]["content"].rsplit("</think>", 1)[-1].strip())
+        for trace in traces
+        if trace["answer"]
+    ]
+    with GradePool(workers, 30.0) as pool:
+        both = [(pool.submit(grade_math, ask), pool.submit(plain, ask), ask) for ask in asked]
+        grades = [(ours.result(), theirs.result(), ask) for ours, theirs, ask in both]
+    print(f"{len(asked)} conclusions of {path.name}: {Counter(ours.reason or 'right' for ours, _, _ in grades)}")
+    for ours, theirs, ask in grades:
+        if ours.correct is not theirs.correct:
+            print(
+                f"  {ask.gold!r}: ours {ours.correct} ({ours.extracted}), math-verify {theirs.correct} ({theirs.extracted})"
+            )
+
+
 def sometimes_hangs(ask: Ask) -> Grade:
     """Hang in C, with the interpreter's lock held and the alarm ignored, where the conclusion says so."""
     if ask.conclusion == "hang":
@@ -174,6 +203,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", nargs="*", default=[], help="JSONL files with id and answer")
     parser.add_argument("--others", type=int, default=10, help="references of other problems to try as wrong answers")
+    parser.add_argument("--traces", type=Path, help="JSONL file with messages and answer")
     parser.add_argument("--hanging", type=int, default=0, help="grades of which one in a hundred hangs")
     parser.add_argument("--timeout", type=float, default=1.0, help="seconds after which a hanging grade is given up")
     parser.add_argument("--workers", type=int, default=2)
@@ -187,6 +217,8 @@ def main() -> None:
         report(f"{path.name}: the same, said otherwise", right, grades[: len(right)], True)
         report(f"{path.name}: wrong answers", wrong, grades[len(right) :], False)
         print(f"{len(grades)} grades in {seconds:.1f} s with {options.workers} workers\n")
+    if options.traces:
+        real_conclusions(options.traces, options.workers)
     if options.hanging:
         hanging(options.hanging, options.workers, options.timeout)
 

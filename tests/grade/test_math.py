@@ -14,6 +14,10 @@ from inftythink.grade.pool import GradePool
 from inftythink.grade.tidy import tidy
 
 RIGHT = [
+    (r"\dfrac{1}{29,\!322,\!216}", r"\boxed{\frac{1}{29322216}}"),
+    (r"\dfrac{2469}{20,\!000}", r"\boxed{0.12345}"),
+    (r"\frac{\sqrt{2}}{1,000}", r"\boxed{\sqrt{2}/1000}"),
+    (r"\frac{3\sqrt{3}}{\pi}", "**Final Answer:**\nThe radius of the circle is (3√3)/π inches."),
     ("42", "The answer is 42."),
     ("18", "She makes 18 dollars.\n#### 18"),
     ("1,234", "#### 1234"),

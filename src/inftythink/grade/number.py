@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 _DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|\d+(?:\.\d*)?|\.\d+)"
-_ARGUMENT = r"(?:\{{\s*(?P<{0}>-?[\d.]+)\s*\}}|(?P<{0}_digit>\d))"
+_ARGUMENT = r"(?:\{{\s*(?P<{0}>-?" + _DECIMAL.replace("{", "{{").replace("}", "}}") + r")\s*\}}|(?P<{0}_digit>\d))"
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]?)\s*(?:"
     rf"(?P<decimal>{_DECIMAL})(?:\s*(?:[eE]|(?:\\times|\\cdot|\*)\s*10\s*\^)\s*\{{?\s*(?P<power>[-+]?\d{{1,3}})\s*\}}?)?"

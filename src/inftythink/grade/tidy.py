@@ -25,6 +25,7 @@ _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|([0-9]+|[A-Za-z]))")
 _WORDED = r"\\(?:mbox|hbox|text(?:rm|bf|it|sf|tt|normal)|math(?:rm|bf|it|sf)|operatorname)\s*(?=\{)"
 _SPACES = r"(?<!\\)\\[,;:> ]|(?<!\\)~"
 _THOUSANDS = re.compile(rf"(?<![\d.,])(\d{{1,3}})((?:(?:{_SPACES}|\s)\d{{3}})+)(?!\d)")
+_BRACED_THOUSANDS = re.compile(r"(?<!\\)\{\s*-?\d{1,3}(?:,\d{3})+\s*\}")
 _REPLACED = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -71,6 +72,7 @@ def tidy(text: str) -> str:
     text = _THOUSANDS.sub(lambda found: found[1] + re.sub(r"\D", "", found[2]), _plain_unicode(text))
     for pattern, replacement in _REPLACED:
         text = pattern.sub(replacement, text)
+    text = _BRACED_THOUSANDS.sub(lambda found: found[0].replace(",", ""), text)
     return _unwrapped(_ENDS.sub("", text))
 
 

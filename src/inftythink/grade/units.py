@@ -50,7 +50,7 @@ _POWER = r"(?:\^\s*\{?\s*[23]\s*\}?)?"
 _SYMBOL = re.compile(r"\s*\^\s*\{?\s*(?:\\circ|\\degree)\s*\}?\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$|\s*\\degree$")
 _WRAPPED = re.compile(r"\s*(?:\\cdot\s*)?\\text\s*\{([^{}]*)\}\s*" + _POWER + r"(?:\s*/\s*\\text\s*\{[^{}]*\})?$")
 _FRACTION = re.compile(r"(?<=[\d})\]])\s*\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{[^{}]*\}[^{}]*\}$")
-_BARE = re.compile(r"(?<=[\d})\]])\s*((?:[A-Za-z]+\.?(?:\s+|\s*/\s*|-)?){1,4})" + _POWER + "$")
+_BARE = re.compile(r"(?:(?<=[\d})\]])|(?<=\\pi)(?=\s))\s*((?:[A-Za-z]+\.?(?:\s+|\s*/\s*|-)?){1,4})" + _POWER + "$")
 _COMMANDS = re.compile(r"\\[A-Za-z]+\s*$")
 
 
