@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
+
+from tests.report.chromium import start
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -89,12 +89,7 @@ class Browser:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Callable[[Path], Browser]]:
-    options = Options()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    driver = start()
     driver.set_script_timeout(60)
     yield lambda shots: Browser(driver, shots)
     driver.quit()

@@ -23,19 +23,10 @@ from inftythink.report.shards import ShardWriter
 _SHOWN_REJECTS = 20
 """How many lines that could not be read the page names, a run; it tells the number of all."""
 
-_SETTINGS: tuple[str, ...] = (
-    "model",
-    "task",
-    "preset",
-    "carry",
-    "eta",
-    "gamma",
-    "max_rounds",
-    "budget",
-    "samples",
-    "summarise_when",
+_SETTINGS = (
+    *("model", "task", "preset", "carry", "eta", "gamma", "max_rounds", "budget", "samples", "summarise_when"),
+    *("on_cut", "on_limit", "temperature", "top_p", "top_k", "seed"),
 )
-_SETTINGS += ("on_cut", "on_limit", "temperature", "top_p", "top_k", "seed")
 """The settings that the page shows of a run, where it has them."""
 
 

@@ -115,3 +115,4 @@ window.addEventListener("popstate", show);
 setTheme(remembered());
 show();
 document.documentElement.dataset.ready = "yes";
+window.performance.mark("ready");
