@@ -2,10 +2,11 @@ r"""What the grader of mathematics gets right, and what hanging graders cost.
 
     python benchmarks/grading.py --data math500.jsonl aime2024.jsonl gsm8k_test200.jsonl --hanging 10000
 
-Every reference is graded against itself, against six rewritings that say the same (the figure that should be 100%), and
-against wrong answers (the figure that should be 0%): references of other problems, and near misses such as a changed
-digit or sign. ``--traces FILE`` grades the conclusions of real models (messages and answer in each line) and lists where
-math-verify by itself says otherwise. ``--hanging N`` grades N answers of which one in a hundred hangs for ever where no alarm reaches it.
+Every reference is graded against itself, against six rewritings that say the same (all should be right), and against
+wrong answers (none should be): references of other problems, and near misses such as a changed digit or sign.
+``--traces FILE`` grades the conclusions of real models (lines with messages and answer) and lists where math-verify by
+itself says otherwise. ``--hanging N`` grades N answers of which one in a hundred hangs for ever where no alarm reaches
+it.
 """
 
 from __future__ import annotations
