@@ -169,9 +169,8 @@ def real_conclusions(path: Path, workers: int) -> None:
     print(f"{len(asked)} conclusions of {path.name}: {Counter(ours.reason or 'right' for ours, _, _ in grades)}")
     for ours, theirs, ask in grades:
         if ours.correct is not theirs.correct:
-            print(
-                f"  {ask.gold!r}: ours {ours.correct} ({ours.extracted}), math-verify {theirs.correct} ({theirs.extracted})"
-            )
+            theirs_said = f"{theirs.correct} ({theirs.extracted})"
+            print(f"  {ask.gold!r}: {ours.correct} ({ours.extracted}); math-verify: {theirs_said}")
 
 
 def sometimes_hangs(ask: Ask) -> Grade:
