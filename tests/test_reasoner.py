@@ -7,7 +7,7 @@ import pytest
 
 from inftythink.backends import Capabilities, Delta, Request, Sampling
 from inftythink.backends.scripted import Scripted
-from inftythink.errors import BackendError, BackendFatalError, UsageError
+from inftythink.errors import BackendError, BackendFatalError, ContextTooLongError, UsageError
 from inftythink.protocol import (
     Completion,
     Event,
@@ -280,3 +280,20 @@ def test_the_sync_wrappers_work_outside_and_inside_a_running_loop():
 
 async def _sync_inside() -> None:
     run_sync(Reasoner(Scripted([]), carry="tail").start())
+
+
+@pytest.mark.parametrize("on_cut", ["stop", "summarise"])
+async def test_a_window_outgrown_by_a_summary_is_the_models_own_fault(on_cut):
+    """A question that is too long is an error of the settings; what a model wrote to be carried is not."""
+
+    def window(request: Request):
+        room = sum(len(part.text.split()) for part in request.prompt.prefill)
+        if "long" in request.prompt.turns[0].text or room > 20:
+            return ContextTooLongError("the prompt has 46 tokens and 85 more are asked for")
+        return "thought\n</think>\n\n<summary>\n" + "so much to say " * 10 + "\n</summary>"
+
+    policy = Policy(eta=40, gamma=10, phi=5, on_cut=on_cut)
+    asked = [Problem("fits", "a question"), Problem("not", "a long question")]
+    fits, too_long = await Reasoner(Scripted(window), policy=policy).solve_many(asked)
+    assert (fits.outcome, too_long.outcome) == (Outcome.TRUNCATED, Outcome.FAILED)
+    assert "46 tokens" in (too_long.reason or "")

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from inftythink.backends.base import Backend, Delta, Request, Sampling
-from inftythink.errors import BackendError, BackendFatalError, UsageError, boundary
+from inftythink.errors import BackendError, BackendFatalError, ContextTooLongError, UsageError, boundary
 from inftythink.protocol import (
     Carry,
     Completion,
@@ -164,7 +164,7 @@ class Reasoner:
             except BackendFatalError:
                 raise
             except BackendError as error:
-                completion = Completion("", Stop.ABORT, error=str(error))
+                completion = _without_text(asked, error)
             if completion is None:
                 completion = Completion("", Stop.ABORT, error=f"backend {backend.name}: the stream had no end")
             for event in live.end(completion):
@@ -291,7 +291,7 @@ class Reasoner:
         except BackendFatalError:
             raise
         except BackendError as error:
-            return Completion("", Stop.ABORT, error=str(error))
+            return _without_text(asked, error)
 
     def _route(self, asked: Generate, problem_id: str, sample: int) -> tuple[Backend, Request]:
         """Choose the backend of a call, and give the call its own seed."""
@@ -301,6 +301,17 @@ class Reasoner:
         separate = asked.purpose is Purpose.SUMMARISE and self.summariser is not None
         backend = self.summariser if separate and self.summariser is not None else self.backend
         return backend, Request(asked.prompt, asked.max_tokens, asked.stop, sampling)
+
+
+def _without_text(asked: Generate, error: BackendError) -> Completion:
+    """Return what came of a call that gave no text: it failed, or the model has left itself no room in its window.
+
+    The first call holds the question alone: if that is too long, the settings are wrong. Later ones hold what the model
+    wrote to be carried, and a window that this outgrew ended the round as any limit of length does: FAILED trajectories
+    are in no denominator, and a model must not gain by summaries without end.
+    """
+    outgrown = isinstance(error, ContextTooLongError) and asked.call > 0
+    return Completion("", Stop.LENGTH if outgrown else Stop.ABORT, error=str(error))
 
 
 def derive_seed(seed: int, *names: object) -> int:
