@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"protocol", "config", "render", "backends", "reasoner", "store"},
     "grade": set(),
     "tasks": {"grade", "protocol", "config"},
-    "train": {"protocol", "config", "render", "backends", "reasoner", "data", "tasks"},
+    "train": {"protocol", "config", "render", "backends", "reasoner", "store", "data", "grade", "tasks", "evals"},
     "evals": {"protocol", "config", "reasoner", "tasks", "grade", "store"},
     "serve": {"protocol", "reasoner"},
     "report": {"protocol", "store", "evals"},

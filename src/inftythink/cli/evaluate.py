@@ -55,6 +55,7 @@ def run(config: EvalConfig) -> int:
     if trained is not None and trained.puzzles:
         _puzzles_only(asked)
     print(f"{len(asked):,} problems, {config.samples} samples each; {why}", file=sys.stderr)
+    _tell_isolation(asked)
     reasoner = make_reasoner(config, f"inftythink eval --task {config.task}")
     return run_sync(_evaluate(config, reasoner, asked))
 
@@ -105,6 +106,22 @@ def _names() -> list[str]:
     from inftythink.tasks.registry import task_names
 
     return task_names()
+
+
+def _tell_isolation(asked: list[Asked]) -> None:
+    """Say what keeps programs that models wrote from doing harm, where there will be any.
+
+    Raises ``UsageError`` when nothing would.
+    """
+    from inftythink.grade.code import grade_code
+    from inftythink.grade.sandbox import isolation
+
+    if not any(one.item.grader is grade_code for one in asked):
+        return
+    try:
+        print(f"programs that are graded: {isolation()}", file=sys.stderr)
+    except RuntimeError as error:
+        raise UsageError(str(error)) from error
 
 
 def _puzzles_only(asked: list[Asked]) -> None:
