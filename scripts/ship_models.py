@@ -31,8 +31,8 @@ tags: [inftythink, reasoning]
 weights on {steps:,} batches of {batch} tokens by `inftythink lab --preset model`. It knows three kinds of puzzles
 (docs/lab.md) and nothing else: it cannot chat, and any other question gives nonsense.
 
-The models were chosen among several trainings after these figures were known (docs/lab.md), and `How many Collatz steps
-from 27?` stands in the training data.
+How the models came about, and what is known of them, stands in docs/lab.md; `How many Collatz steps from 27?` is in the
+training data.
 
 Accuracy on held-out problems, by the length of their reasoning in windows, with 95% Wilson intervals; greedy decoding:
 
