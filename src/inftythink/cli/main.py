@@ -20,8 +20,10 @@ from inftythink.errors import InftyThinkError, UsageError
 VERBS: dict[str, tuple[str, str]] = {
     "data": ("inftythink.cli.data", "turn long reasoning traces into InftyThink training instances"),
     "sft": ("inftythink.cli.sft", "train a model on converted data"),
+    "rl": ("inftythink.cli.rl", "train a model by reinforcement learning over whole trajectories"),
     "lab": ("inftythink.cli.lab", "run the papers' experiments in minutes with a small model, and write a report"),
     "solve": ("inftythink.cli.solve", "answer a question, or a file of them, in rounds of bounded context"),
+    "serve": ("inftythink.cli.serve", "an OpenAI-compatible server that lets any model reason in rounds"),
     "eval": ("inftythink.cli.evaluate", "answer and grade the problems of a task, and tell what came of it"),
     "rescore": ("inftythink.cli.rescore", "grade the answers of a run again"),
     "compare": ("inftythink.cli.compare", "tell whether one of two runs is better, on the problems that both have"),
