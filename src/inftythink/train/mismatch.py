@@ -13,12 +13,12 @@ policy somewhere else. With k = p_trainer / p_sampler, before the update, of eac
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from inftythink.config import option
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def token_weights(trainer: Tensor, sampler: Tensor, how: Mismatch) -> Tensor:
     """
     k = (trainer.detach() - sampler).exp()
     if how.correction == "icepop":
-        return torch.where((k >= how.low) & (k <= how.high), k, torch.zeros_like(k))
-    return k.clamp(max=how.high) if how.correction == "truncate" else torch.ones_like(k)
+        return k.masked_fill((k < how.low) | (k > how.high), 0.0)
+    return k.clamp(max=how.high) if how.correction == "truncate" else k.new_ones(k.shape)
 
 
 def divergence(trainer: Tensor, sampler: Tensor) -> Tensor:

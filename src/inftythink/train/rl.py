@@ -134,6 +134,12 @@ def _trainer(run: Run, on_gpu: bool, progress: Progress | None) -> RoundsTrainer
         adapters=adapters(config.lora, model, []) if config.lora.rank else None,
         progress=progress,
     )
+    plugin = arguments.deepspeed_plugin
+    if run.trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
+        raise UsageError(
+            "the weights are divided among processes (FSDP, ZeRO-3), and no process can sample with its share: launch "
+            "with 'accelerate launch --multi_gpu', where every GPU holds the whole model"
+        )
     return run.trainer
 
 
