@@ -206,12 +206,13 @@ def _checked(config: ServeConfig) -> ServeConfig:
 
 
 def _listen(config: ServeConfig) -> socket.socket:
-    """Return a bound socket. Raises ``UsageError`` when the address cannot be had."""
+    """Return a socket that listens. Raises ``UsageError`` when the address cannot be had."""
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((config.host, config.port))
+        sock.listen(2048)  # who comes while models are loaded waits
     except (OSError, OverflowError) as error:
         sock.close()
         raise UsageError(f"cannot listen on {config.host} port {config.port}: {error}") from error
