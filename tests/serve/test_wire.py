@@ -1,5 +1,9 @@
 """What a request asks for: every field is read, bounded or refused, and nothing is guessed."""
 
+import contextlib
+import copy
+import random
+
 import pytest
 
 from inftythink.protocol import Machine, Policy, Problem, make_carry, make_format
@@ -171,3 +175,61 @@ def test_every_number_of_tokens_allows_a_round(carry, interval):
         assert small.budget == tokens
         Machine(Problem("", ""), make_format(carry), make_carry(carry, small), small)  # raises where none is allowed
     assert within(policy, carry, 10_000).phi == 8
+
+
+WHOLE = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "assistant", "content": None, "reasoning": "r"},
+        {"role": "user", "content": [{"type": "text", "text": "2 + 2?"}]},
+    ],
+    "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}],
+    "instructions": "i",
+    "text": {"format": {"type": "text"}},
+    "reasoning": {"effort": "low"},
+    "response_format": {"type": "text"},
+    "temperature": 1,
+    "top_p": 0.5,
+    "n": 1,
+    "stop": ["a"],
+    "max_tokens": 5,
+    "max_completion_tokens": 5,
+    "max_output_tokens": 5,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "reasoning_effort": "high",
+    "seed": 3,
+    "inftythink": {"eta": 3, "gamma": 2, "max_rounds": 3, "carry": "none", "policy": {"interval": [1, 2]}},
+}
+ODD = [None, True, 0, -1, 1.5, 1e308, 10**400, "", "x", "\x00", [], [[]], {}, {"type": "text"}, {"role": []}, ["user"]]
+
+
+def mutate(value, rng):
+    """Put something odd somewhere into a value, or take something away."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    if not keys or rng.random() < 0.1:
+        return copy.deepcopy(rng.choice(ODD))
+    key = rng.choice(keys)
+    if rng.random() < 0.15:
+        del value[key]
+    elif rng.random() < 0.4:
+        value[key] = copy.deepcopy(rng.choice(ODD))
+    else:
+        value[key] = mutate(value[key], rng)
+    return value
+
+
+def test_a_mutated_request_is_read_or_refused():
+    rng = random.Random(0)
+    for _ in range(10_000):
+        body = copy.deepcopy(WHOLE)
+        for _ in range(rng.randint(1, 4)):
+            body = mutate(body, rng)
+        if isinstance(body, dict):
+            for plain, read in ((plain_chat, read_chat), (plain_responses, read_response)):
+                with contextlib.suppress(Refused):
+                    if plain(body) is None:
+                        asked = read(body, OFFER)
+                        fmt = make_format(asked.carry)
+                        Machine(asked.problem, fmt, make_carry(asked.carry, asked.policy), asked.policy)

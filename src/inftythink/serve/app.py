@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -49,7 +50,7 @@ T = TypeVar("T")
 NEVER = 1e9
 """Seconds of silence before a comment in what must not have one."""
 DONE = b"data: [DONE]\n\n"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Server:
             lifespan=self._lifespan,
             exception_handlers={HTTPException: _http_error, Exception: _bug},
         )
+        self.app.router.redirect_slashes = False  # a redirect would repeat whatever Host the client sent
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -149,7 +151,8 @@ class Server:
         return endpoint
 
     def _authorise(self, request: Request) -> None:
-        if self.settings.local and request.url.hostname not in LOOPBACK:
+        host = re.sub(r":\d*$", "", request.headers.get("host", ""))
+        if self.settings.local and host.lower() not in LOOPBACK:
             raise Refused(403, "without a key only requests to localhost are answered", code="wrong_host")
         if not self._digests:
             return
@@ -421,7 +424,7 @@ def _no_constant(name: str) -> Any:
 async def _http_error(request: Request, error: Exception) -> Response:
     """Say in OpenAI's shape that there is no such endpoint, or not with this method."""
     assert isinstance(error, HTTPException)
-    text = f"{request.method} {request.url.path}: {error.detail}"
+    text = f"{request.method} {request.scope['path']}: {error.detail}"
     return JSONResponse(Refused(error.status_code, text).body(), error.status_code, error.headers)
 
 

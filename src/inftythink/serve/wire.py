@@ -304,9 +304,10 @@ def _conversation(items: object, name: str, first: tuple[tuple[Role, str], ...])
 
 
 def _turn(item: object, where: str) -> tuple[Role, str]:
-    if not isinstance(item, dict) or item.get("role") not in _ROLES or item.get("type", "message") != "message":
+    name = item.get("role") if isinstance(item, dict) and item.get("type", "message") == "message" else None
+    if not isinstance(item, dict) or not isinstance(name, str) or name not in _ROLES:
         raise Refused(400, f"{where} is to have a role of {', '.join(_ROLES)}, and content", param=where)
-    role, content = _ROLES[item["role"]], item.get("content")
+    role, content = _ROLES[name], item.get("content")
     if content is None and role == "assistant":
         content = ""
     if isinstance(content, list):
