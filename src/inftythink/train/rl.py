@@ -201,7 +201,8 @@ def _entry(logged: dict[str, float], each: int) -> dict[str, float]:
     """Return an entry of the trainer's log, its ``step`` first, without what a run repeated would not repeat."""
     told = {name: value for name, value in logged.items() if not name.startswith(UNTOLD) and name != "step"}
     told = {name: value for name, value in told.items() if not name.endswith(("runtime", "per_second"))}
-    return {"step": logged["step"] / each if logged["step"] % each else logged["step"] // each} | told
+    step = logged["step"] / each if logged["step"] % each else logged["step"] // each
+    return {"step": step} | dict(sorted(told.items()))  # a checkpoint keeps them in another order
 
 
 def _metrics(config: RlConfig, history: list[dict[str, float]]) -> dict[str, Any]:
