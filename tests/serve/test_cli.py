@@ -47,9 +47,9 @@ class Process:
 def test_the_model_that_ships_solves_its_puzzles_and_says_what_it_cannot_do():
     with Process() as served:
         client = openai.OpenAI(base_url=served.url, api_key="none", max_retries=0, timeout=200.0)
-        ask = [{"role": "user", "content": "How many Collatz steps from 27?"}]
+        ask = [{"role": "user", "content": "How many Collatz steps from 7?"}]
         answer = client.chat.completions.create(model="inftythink", messages=ask)
-        assert "111" in answer.choices[0].message.content
+        assert "16" in answer.choices[0].message.content
         assert answer.inftythink["rounds"] > 1
         with pytest.raises(openai.BadRequestError, match="three kinds of puzzles"):
             client.chat.completions.create(model="inftythink", messages=[{"role": "user", "content": "Hi"}])
