@@ -15,6 +15,7 @@ from tests.serve.places import FakeServer, reply, scripted, serving, upstream, w
 from tests.servers import Fault, in_thread
 
 ASK = [{"role": "user", "content": "What is 6 * 7?"}]
+RAW = "<|user|>What is 6 * 7?<|end|><|assistant|>"
 SLOW = 60.0
 """Seconds that a client waits: tests run beside other work."""
 
@@ -138,10 +139,10 @@ def test_tools_and_raw_completions_are_passed_through(served, fake):
     assert fake.requests[-1]["tools"]
     assert "inftythink" not in fake.requests[-1]
     assert answer.json()["choices"][0]["message"]["content"].startswith("thinking")
-    raw = httpx.post(served.url + "/v1/completions", json={"prompt": "Repeat: abc", "max_tokens": 9}, timeout=SLOW)
+    raw = httpx.post(served.url + "/v1/completions", json={"prompt": RAW, "max_tokens": 9}, timeout=SLOW)
     assert raw.json()["choices"][0]["text"]
     assert fake.paths[-1] == "/v1/completions"
-    streamed = httpx.post(served.url + "/v1/completions", json={"prompt": "x", "stream": True}, timeout=SLOW)
+    streamed = httpx.post(served.url + "/v1/completions", json={"prompt": RAW, "stream": True}, timeout=SLOW)
     assert events(streamed.text)[-1] == "[DONE]"
 
 
