@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from inftythink.protocol import Outcome
+from inftythink.protocol import Outcome, Problem, Trajectory
 from inftythink.report.build import build
 from inftythink.store import read_trajectories
 from tests.report.conftest import Browser
@@ -331,3 +331,13 @@ def test_one_file_is_enough_for_a_small_run(browser: Browser, tmp_path: Path) ->
     browser.open(alone, "#view=browse&least=3")
     browser.keys("j")
     browser.until("document.querySelectorAll('.round').length >= 3")
+
+
+def test_a_run_without_grades_or_rounds_is_shown_too(browser: Browser, tmp_path: Path) -> None:
+    asked = [Trajectory(Problem(f"p{number}", "What?"), Outcome.FAILED, (), reason="no server") for number in range(2)]
+    page = build([write_run(tmp_path / "run", asked)], tmp_path / "report", plots=False)
+    browser.open(page)
+    browser.until("document.querySelectorAll('.canvas title').length > 2")
+    browser.open(page, "#view=browse")
+    browser.keys("j")
+    browser.until("document.querySelector('.reader .notice')?.textContent === 'no server'")

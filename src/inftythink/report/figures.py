@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from inftythink.evals.metrics import summary
+from inftythink.evals.metrics import by_budget, summary
 from inftythink.evals.rows import Row
 from inftythink.protocol import Trajectory
 from inftythink.report.read import Run
@@ -84,12 +84,18 @@ def figures(runs: Sequence[Run], rows: Sequence[Sequence[Row]], examples: Exampl
     """Return the records of each figure in ``NAMES``; ``rows`` are those of each run."""
     found: dict[str, list[Record]] = {name: [] for name in NAMES}
     several = len({row.task for mine in rows for row in mine}) > 1
+    budgets = _budgets(max((row.tokens for mine in rows for row in mine), default=0))
     for run, mine in zip(runs, rows, strict=True):
         whole = summary(mine)
         blocks = whole["tasks"] | ({ALL: whole["all"]} if several else {})
         costs = _costs_on_record(run, blocks)
         for task, block in blocks.items():
-            _add(found, {"run": run.label, "task": task}, block, costs.get(task, {}))
+            name = {"run": run.label, "task": task}
+            _add(found, name, block, costs.get(task, {}))
+            inside = by_budget([row for row in mine if task in (row.task, ALL)], budgets)
+            found["accuracy_by_tokens"] += [
+                name | {"tokens": budget} | _estimate(estimate.to_json()) for budget, estimate in inside.items()
+            ]
         if several:
             found["results"].append({"run": run.label, "task": MEAN, "accuracy": whole["mean_of_tasks"]})
     found["context"] = examples.records()
@@ -139,10 +145,15 @@ def _add(found: dict[str, list[Record]], name: Record, block: Record, cost: Reco
     found["outcomes"].append(name | ends | {"trajectories": sum(ends.values()), "not_graded": accuracy["failed"]})
     for r, estimate in block["by_rounds"].items():
         found["accuracy_by_rounds"].append(name | {"rounds": int(r)} | _estimate(estimate))
-    for budget, estimate in block["by_budget"].items():
-        found["accuracy_by_tokens"].append(name | {"tokens": int(budget)} | _estimate(estimate))
     for r, count in usage["rounds"]["rows"].items():
         found["rounds"].append(name | {"rounds": int(r), "trajectories": count})
+
+
+def _budgets(most: int) -> list[int]:
+    """Return the budgets of the curves: the powers of two and what lies between, from a 64th of the ``most`` used."""
+    steps = (size for power in range(most.bit_length() + 1) for size in (2**power, 3 * 2**power // 2))
+    inside = sorted({size for size in steps if most / 64 <= size < most})
+    return [*inside, next(size for size in (2**power for power in range(64)) if size >= most)]
 
 
 def _estimate(data: Record) -> Record:

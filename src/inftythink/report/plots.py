@@ -68,14 +68,14 @@ def draw(found: Mapping[str, Sequence[Record]], folder: Path) -> None:
 def _figure(path: Path, panels: Mapping[str, list[Record]], fill: Draw, runs: Mapping[str, int]) -> None:
     from matplotlib.figure import Figure
 
-    columns = min(_COLUMNS, len(panels))
+    columns = 2 if len(panels) == 4 else min(_COLUMNS, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(_PANEL[0] * columns, _PANEL[1] * lines), layout="constrained")
-    places = figure.subplots(lines, columns, squeeze=False).flat
+    places = list(figure.subplots(lines, columns, squeeze=False).flat)
     for place, (title, records) in zip(places, panels.items(), strict=False):
         fill(place, records, runs)
         place.set_title(_clean(title))
-    for place in list(places)[len(panels) :]:
+    for place in places[len(panels) :]:
         place.set_visible(False)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once, for both files
@@ -115,12 +115,14 @@ def _lines(x: str, label: str, log: bool) -> Draw:
     def fill(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
         for run, mine in _by(records, "run").items():
             told = [record for record in mine if record["accuracy"] is not None]
+            if not told:
+                continue
             look, at = _look(runs[run]), [record[x] for record in told]
             axes.plot(at, [100 * record["accuracy"] for record in told], label=_clean(run), **look)
             low, high = ([100 * record[end] for record in told] for end in ("low", "high"))
             axes.fill_between(at, low, high, color=look["color"], alpha=0.15, linewidth=0)
-        axes.set(xlabel=label, ylabel="accuracy, %", ylim=(0, 100))
-        if log:
+        axes.set(xlabel=label, ylabel="accuracy, %", ylim=(-2, 102))
+        if log and axes.lines:
             axes.set_xscale("log", base=2)
         else:
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -185,7 +187,7 @@ def _cost(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
         if record["accuracy"] is not None and record["latency"] is not None:
             look = _look(runs[record["run"]]) | {"linestyle": "none", "markersize": 7}
             axes.plot([record["latency"]], [100 * record["accuracy"]], label=_clean(record["run"]), **look)
-    axes.set(xlabel="mean latency of a trajectory, s", ylabel="accuracy, %", xlim=(0, None), ylim=(0, 100))
+    axes.set(xlabel="mean latency of a trajectory, s", ylabel="accuracy, %", xlim=(0, None), ylim=(-2, 102))
     _legend(axes)
 
 

@@ -104,7 +104,10 @@ def _settings(path: Path) -> dict[str, Any]:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: not a configuration ({error})") from error
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    model = found.get("model")  # of a folder its name: where it lay is nobody's business
+    return found | {"model": Path(model).name} if isinstance(model, str) and Path(model).is_absolute() else found
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:

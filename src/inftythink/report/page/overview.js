@@ -12,6 +12,7 @@ const OUTCOME_NAMES = {
 };
 
 const result = (run, task) => RESULTS.get(JSON.stringify([run, task]));
+const MOST_FAILED = 0.05;
 const several = TASKS.length > 1;
 const interval = (record) => (record.low === null || record.low === undefined ? "" : `${percent(record.low)}–${percent(record.high)}`);
 const failedNote = (record) => (record.failed ? ` · ${whole(record.failed)} FAILED` : "");
@@ -31,7 +32,8 @@ function drawOverview() {
     resultsTable(tasks),
     el("p", { class: "about" }, "Accuracy in %, the mean over problems of the share of samples that are right, with its 95 % bootstrap interval over problems. ",
       "Tokens are generated ones over all rounds, latency is generation time; both are means of a trajectory. ",
-      "FAILED trajectories and failed grades are in no denominator: they are counted."),
+      "FAILED trajectories and failed grades are in no denominator: they are counted. ",
+      RUNS.length > 1 ? "Bold is the highest of the runs in which at most 5 % FAILED." : ""),
     fileLinks1("results"),
     el("div", { class: "headline" }, el("h2", {}, "Figures"), several ? segmented("Task", TASKS.map((task) => [task, text(task)]), TASKS[0], show) : null),
     charts,
@@ -50,10 +52,16 @@ function rejected() {
     el("ul", {}, run.rejects.map((reject) => el("li", {}, text(`line ${reject}`))))));
 }
 
+/** Whether few enough samples FAILED for an accuracy to be called the highest. */
+function trusted(run, task) {
+  const of = task === DATA.names.mean ? TASKS.map((each) => result(run, each)) : [result(run, task)];
+  return of.every((record) => !record || record.failed <= MOST_FAILED * (record.failed + record.samples));
+}
+
 /** The table as papers print it: a line for each run, and for each task accuracy, tokens, latency; FAILED beside. */
 function resultsTable(tasks) {
   const columns = several ? [...tasks, DATA.names.mean] : tasks;
-  const best = new Map(columns.map((task) => [task, Math.max(...RUNS.map((run) => result(run, task)?.accuracy ?? -1))]));
+  const best = new Map(columns.map((task) => [task, Math.max(...RUNS.map((run) => (trusted(run, task) ? result(run, task)?.accuracy ?? -1 : -1)))]));
   const inner = (task) => (task === DATA.names.mean ? ["accuracy"] : ["accuracy", "tokens", "latency", "FAILED"]);
   const head = el("thead", {},
     el("tr", {}, el("th", { scope: "col", rowspan: 2 }, "Method"), columns.map((task) => el("th", { scope: "colgroup", colspan: inner(task).length, class: "group" }, text(task)))),
@@ -61,7 +69,7 @@ function resultsTable(tasks) {
   const cells = (run) => columns.flatMap((task) => {
     const record = result(run, task);
     if (!record) return inner(task).map((_, place) => el("td", { class: place ? null : "first" }, "–"));
-    const top = RUNS.length > 1 && record.accuracy !== null && record.accuracy === best.get(task);
+    const top = RUNS.length > 1 && record.accuracy !== null && trusted(run, task) && record.accuracy === best.get(task);
     const accuracy = el("td", { class: "first" }, el(top ? "strong" : "span", {}, percent(record.accuracy)), record.low === undefined ? null : el("small", {}, interval(record)));
     if (task === DATA.names.mean) return [accuracy];
     return [accuracy, el("td", {}, short(record.tokens)), el("td", {}, seconds(record.latency)), el("td", { class: record.failed ? "bad" : "none" }, whole(record.failed))];
@@ -72,14 +80,22 @@ function resultsTable(tasks) {
 
 function taskCharts(task) {
   const of = (name) => FIGURES[name].filter((record) => record.task === task);
-  const found = [accuracyChart(of("accuracy_by_rounds"), task, {
-    name: "accuracy_by_rounds", key: "rounds", title: "Accuracy against rounds", about: "From the same trajectories: what needed more than the rounds allowed counts as wrong.", label: "rounds allowed", head: (r) => plural(r, "round"),
-  }), accuracyChart(of("accuracy_by_tokens"), task, {
-    name: "accuracy_by_tokens", key: "tokens", log: true, title: "Accuracy against tokens", about: "From the same trajectories: what needed more tokens in all counts as wrong.", label: "tokens allowed", head: (t) => `${whole(t)} tokens`,
-  }), roundsChart(of("rounds"), task), outcomesChart(of("outcomes"), task)];
+  const [byRounds, byTokens, rounds, costs] = ["accuracy_by_rounds", "accuracy_by_tokens", "rounds", "cost"].map(of);
   const etas = of("eta").filter((record) => record.accuracy !== null);
-  if (etas.length) found.push(etaChart(etas, task, "accuracy"), etaChart(etas, task, "latency"));
-  return [...found, costChart(of("cost"), task), peakChart(of("cost"), task), costTable(of("cost"))];
+  return [
+    byRounds.length ? accuracyChart(byRounds, task, {
+      name: "accuracy_by_rounds", key: "rounds", title: "Accuracy against rounds", about: "From the same trajectories: what needed more than the rounds allowed counts as wrong.", label: "rounds allowed", head: (r) => plural(r, "round"),
+    }) : null,
+    byTokens.length ? accuracyChart(byTokens, task, {
+      name: "accuracy_by_tokens", key: "tokens", log: true, title: "Accuracy against tokens", about: "From the same trajectories: what needed more tokens in all counts as wrong.", label: "tokens allowed", head: (t) => `${whole(t)} tokens`,
+    }) : null,
+    rounds.length ? roundsChart(rounds, task) : null,
+    outcomesChart(of("outcomes"), task),
+    ...(etas.length ? [etaChart(etas, task, "accuracy"), etaChart(etas, task, "latency")] : []),
+    costChart(costs, task),
+    peakChart(costs, task),
+    costTable(costs),
+  ].filter(Boolean);
 }
 
 const share = { label: "accuracy, %", domain: [0, 1], ticks: [0, 0.2, 0.4, 0.6, 0.8, 1], format: (value) => String(Math.round(100 * value)) };
