@@ -72,6 +72,8 @@ bench: setup
 	$(BIN)/python benchmarks/transformers_backend.py --model $(MODEL)
 	$(BIN)/python benchmarks/evaluation.py
 	$(BIN)/python benchmarks/fidelity.py --traces $(TRACES)
+	$(BIN)/python benchmarks/parity.py --traces $(TRACES) --tokenizer $(TOKENIZER)
+	$(BIN)/python benchmarks/serve.py
 
 # vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB.
 $(VLLM)/.ready: Makefile | $(READY)

@@ -49,7 +49,7 @@ Draw = Callable[[Any, list[Record], Mapping[str, int]], None]
 def need_matplotlib() -> None:
     """Raise ``MissingDependencyError`` without matplotlib."""
     if find_spec("matplotlib") is None:
-        raise missing("matplotlib", "lab")
+        raise missing("matplotlib", "report")
 
 
 def draw(found: Mapping[str, Sequence[Record]], folder: Path) -> None:
