@@ -153,6 +153,8 @@ def test_settings_that_cannot_work_are_refused(workers: int, timeout: float) -> 
 
 
 USES_A_POOL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin with it ignored
 from inftythink.grade.base import Ask
 from inftythink.grade.pool import GradePool
 from tests.grade import graders
@@ -173,5 +175,8 @@ def test_workers_end_with_the_process_that_uses_them(how: signal.Signals) -> Non
         workers = [int(pid) for pid in process.stdout.readline().split()]
         assert len(workers) == 2
         process.send_signal(how)
-        assert process.wait(30) != 0
+        try:
+            assert process.wait(30) != 0
+        finally:
+            process.kill()
     assert eventually(lambda: not any(map(alive, workers)))
