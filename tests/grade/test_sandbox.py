@@ -133,7 +133,8 @@ def test_a_child_that_leaves_its_group_ends_with_the_program(place: Path) -> Non
 
 
 ASKS = """
-import sys, tempfile
+import signal, sys, tempfile
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell begin with it ignored
 tempfile.tempdir = sys.argv[1]
 from inftythink.grade.sandbox import Limits, run
 run(["import time; time.sleep(600)"], Limits(seconds=60))
@@ -145,7 +146,10 @@ def test_a_sandbox_ends_with_the_process_that_asked(how: signal.Signals, place: 
     with subprocess.Popen([sys.executable, "-c", ASKS, str(place)], stderr=subprocess.DEVNULL) as process:
         assert eventually(lambda: len(working_below(place)) > 0)
         process.send_signal(how)
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
     assert eventually(lambda: working_below(place) == [])
 
 
