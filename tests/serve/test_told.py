@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inftythink.backends.base import Capabilities
@@ -80,6 +80,11 @@ SCRIPT = st.tuples(
 )
 
 
+CUT_TWICE = (["so ", "so ", *[""] * 10], ["so ", *[None] * 11], [True, *[False] * 11])
+"""A conclusion is begun, cut, and thought about once more: readers of tags still find one block."""
+
+
+@example(CUT_TWICE, 1, "two_call", "think-tags")
 @settings(max_examples=80, deadline=None)
 @given(SCRIPT, st.sampled_from([1, 2, 3, 7]), st.sampled_from(["summary", "two_call", "none"]), st.sampled_from(FIELDS))
 def test_any_chunking_gives_the_same_answer(script, chunk, carry, field):

@@ -51,7 +51,7 @@ class Writer:
         self._field = reasoning
         self._stop, self._guard, self._thoughts = StopCut(stop), Guard(), Guard()
         self._part: tuple[What, int] | None = None
-        self._tag_open = False
+        self._tag_open = self._tag_closed = False
 
     @property
     def stopped(self) -> bool:
@@ -80,6 +80,8 @@ class Writer:
         if self._field == "none":
             return {}
         if self._field == "think-tags":
+            if self._tag_closed:  # readers of tags know one block, at the beginning: what is thought later stays out
+                return {}
             opening = "" if self._tag_open else OPEN
             self._tag_open = True
             return self._content(opening + self._thoughts.feed(text))
@@ -90,7 +92,7 @@ class Writer:
         """Close the tag around the thoughts, if there is one."""
         if not self._tag_open:
             return ""
-        self._tag_open = False
+        self._tag_open, self._tag_closed = False, True
         return self._thoughts.close() + CLOSE
 
     @staticmethod
