@@ -281,20 +281,24 @@ class _Worker(threading.Thread):
         self._closing.set()
         self._inbox.put(None)
 
+    def turn(self) -> None:
+        """Take what came in, draw one token for every running sequence, and hand out what is new."""
+        self._receive()
+        self._leave(a for a in self._running.values() if a.job.cancelled)
+        self._admit()
+        if self._running:
+            try:
+                drawn = self._batch.step()
+            except Exception as error:
+                self._fail_running(error)
+            else:
+                self._hand_out(drawn)
+        self._outbox.flush()
+
     def run(self) -> None:
         """Work until closed."""
         while not self._closing.is_set():
-            self._receive()
-            self._leave(a for a in self._running.values() if a.job.cancelled)
-            self._admit()
-            if self._running:
-                try:
-                    drawn = self._batch.step()
-                except Exception as error:
-                    self._fail_running(error)
-                else:
-                    self._hand_out(drawn)
-            self._outbox.flush()
+            self.turn()
         self._receive()
         for answer in (*self._waiting, *self._running.values()):
             self._outbox.put(answer.job, BackendError("the transformers backend was closed"))

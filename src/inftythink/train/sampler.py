@@ -65,21 +65,7 @@ class _Turns(_Worker):
                 await asyncio.sleep(0)
             if self._inbox.empty() and not self._waiting and not self._running:
                 return
-            self._turn()
-
-    def _turn(self) -> None:
-        """Do what the thread would do once."""
-        self._receive()
-        self._leave(answer for answer in self._running.values() if answer.job.cancelled)
-        self._admit()
-        if self._running:
-            try:
-                drawn = self._batch.step()
-            except Exception as error:
-                self._fail_running(error)
-            else:
-                self._hand_out(drawn)
-        self._outbox.flush()
+            self.turn()
 
 
 @contextmanager
