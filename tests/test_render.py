@@ -108,14 +108,13 @@ def added_in(name: str, ids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(deadline=None)
 @given(text=HOSTILE)
 def test_content_never_yields_an_added_token(name: str, text: str) -> None:
     assert not added_in(name, renderer(name).encode_content(text))
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE))
 def test_content_adds_no_structure_to_a_row(name: str, texts: tuple[str, ...]) -> None:
     question, history, thought, summary, system = texts
@@ -130,7 +129,6 @@ def test_content_adds_no_structure_to_a_row(name: str, texts: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("name", BYTE_LEVEL)
-@settings(deadline=None)
 @given(text=HOSTILE)
 def test_content_comes_back_as_it_was(name: str, text: str) -> None:
     made = renderer(name)
@@ -140,7 +138,6 @@ def test_content_comes_back_as_it_was(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", tk.METASPACE)
-@settings(deadline=None)
 @given(text=HOSTILE)
 def test_content_behind_other_text_comes_back_as_it_was(name: str, text: str) -> None:
     # The decoder of these tokenizers writes the marker itself as a space, which no content can help.
@@ -149,7 +146,6 @@ def test_content_behind_other_text_comes_back_as_it_was(name: str, text: str) ->
 
 
 @pytest.mark.parametrize("name", BYTE_LEVEL)
-@settings(deadline=None)
 @given(text=st.text())
 def test_ordinary_content_is_encoded_as_the_tokenizer_does(name: str, text: str) -> None:
     assume(not any(added in text for added in tokenizer(name).get_added_vocab()))
@@ -186,7 +182,6 @@ def test_a_special_token_that_the_model_itself_can_spell_is_cut() -> None:
 
 
 @pytest.mark.parametrize("name", CHAT)
-@settings(deadline=None)
 @given(question=st.text(), system=st.text(min_size=1) | st.none())
 def test_a_question_is_what_apply_chat_template_makes_of_it(name: str, question: str, system: str | None) -> None:
     turns = (turn("user", question),) if system is None else (turn("system", system), turn("user", question))
@@ -280,7 +275,7 @@ def test_the_end_of_a_turn_is_the_templates_own(name: str, end: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(texts=st.tuples(HOSTILE, HOSTILE, HOSTILE, HOSTILE), forced=st.booleans(), ended=st.booleans())
 def test_a_row_is_the_inference_prompt_and_the_parts_behind_it(
     name: str, texts: tuple[str, ...], forced: bool, ended: bool

@@ -85,7 +85,7 @@ CUT_TWICE = (["so ", "so ", *[""] * 10], ["so ", *[None] * 11], [True, *[False] 
 
 
 @example(CUT_TWICE, 1, "two_call", "think-tags")
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(SCRIPT, st.sampled_from([1, 2, 3, 7]), st.sampled_from(["summary", "two_call", "none"]), st.sampled_from(FIELDS))
 def test_any_chunking_gives_the_same_answer(script, chunk, carry, field):
     texts, thoughts, cuts = script
@@ -109,7 +109,7 @@ def test_any_chunking_gives_the_same_answer(script, chunk, carry, field):
     assert not any(tag in shown for tag in ("<think>", "</think>", "<summary>", "</summary>", "<history>"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SCRIPT, st.sampled_from([0, 1, 3]), st.sampled_from(["summary", "two_call", "none"]))
 def test_the_content_is_the_conclusion_and_the_figures_are_those_of_the_rounds(script, chunk, carry):
     texts, thoughts, cuts = script
@@ -125,7 +125,7 @@ def test_the_content_is_the_conclusion_and_the_figures_are_those_of_the_rounds(s
     assert 0 <= usage["completion_tokens_details"]["reasoning_tokens"] <= usage["completion_tokens"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SCRIPT, st.sampled_from([1, 3]), st.sampled_from(["summary", "two_call"]))
 def test_a_streamed_response_is_the_whole_one(script, chunk, carry):
     texts, thoughts, cuts = script

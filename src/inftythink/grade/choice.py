@@ -15,6 +15,7 @@ from inftythink.grade.boxed import last_boxed
 from inftythink.grade.tidy import squeezed, tidy
 
 _LETTERS = "ABCDEFGHIJ"
+_UNDECIDED = re.compile(r"\b(?:either|neither|nor|not|cannot|or)\b", re.IGNORECASE)
 _TEXT = re.compile(r"\\(?:text|mbox|textbf|textrm|textit|mathrm|mathbf|bf|rm)\b\s*|[{}$*`]|\\[()\[\],;! ]")
 
 
@@ -45,10 +46,28 @@ def find_letter(conclusion: str, letters: Sequence[str], options: Sequence[str] 
     lines = [line for line in conclusion.splitlines() if line.strip()]
     if not lines:
         return None
-    marked = re.findall(rf"\(([{''.join(letters)}])\)|\*\*([{''.join(letters)}])\*\*", lines[-1])
-    if len(set(marked)) == 1:
-        return "".join(marked[0])
-    return _letter(lines[-1], letters, alone=True) or _option(announced or "", letters, options)
+    return (
+        _marked(lines[-1], "".join(letters))
+        or _letter(lines[-1], letters, alone=True)
+        or _option(announced or "", letters, options)
+    )
+
+
+def _marked(line: str, letters: str) -> str | None:
+    """Return the one letter that a line chooses: "option C is correct", "(C)", "**C**", or "so C" at its end."""
+    any_letter = rf"\(?([{letters}])\)?(?![\w'])"
+    if _UNDECIDED.search(line):
+        return None
+    for pattern in (
+        rf"(?i:\b(?:option|choice|answer)\s+(?:is\s+|must\s+be\s+)?:?\s*)\**{any_letter}",
+        rf"\(([{letters}])\)|\*\*([{letters}])\*\*",
+        rf"(?i:\b(?:so|thus|hence|therefore),?\s+){any_letter}\W*$",
+        rf"(?i:\b(?:option|choice|answer)\s+(?:is\s+|must\s+be\s+)?:?\s*\(?([{letters}])\)?\W*$)",
+    ):
+        found = {"".join(match) if isinstance(match, tuple) else match for match in re.findall(pattern, line)}
+        if found:
+            return found.pop().upper() if len(found) == 1 else None
+    return None
 
 
 def _letter(text: str, letters: Sequence[str], alone: bool) -> str | None:

@@ -25,6 +25,7 @@ _EQUAL = 40
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|ne)(?![A-Za-z])")
 _HEAVY = re.compile(r"\^\s*\{[^{}]*\^|\^\s*\{?\s*-?\d{2,}|!|\\(?:sum|int|prod|lim|binom)(?![A-Za-z])|\d{30,}")
 _NO_VALUE = re.compile(r"(?<![_^\d])\d+\s+\d|\\(?:[lc]?dots|text)(?![A-Za-z])|\.\.\.")
+_DEGREES = re.compile(r"(\d+(?:\.\d+)?)\s*\^\s*(?:\\circ(?![A-Za-z])|\{\s*\\circ\s*\})")
 _LONG = 120
 
 
@@ -96,9 +97,10 @@ def parsed(text: str) -> Any:
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
+    radians = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)  # the parser drops the sign of degrees
     try:
         value = latex2sympy(
-            normalize_latex(text, config),
+            normalize_latex(radians, config),
             is_real=not should_treat_as_complex(text),
             normalization_config=None,
             conversion_config=ConversionConfig(lowercase_symbols=False),

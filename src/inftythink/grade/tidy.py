@@ -43,7 +43,7 @@ _REPLACED = [
         (r"\\leq?(?:slant)?(?![A-Za-z])|<=", r"\\le "),
         (r"\\geq?(?:slant)?(?![A-Za-z])|>=", r"\\ge "),
         (r"\\neq(?![A-Za-z])", r"\\ne "),
-        (r"\\varnothing(?![A-Za-z])", r"\\emptyset "),
+        (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\lt(?![A-Za-z])", "<"),
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\!\s*", ""),
@@ -77,9 +77,9 @@ def tidy(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    r"""Return a tidy text for comparison: no ``\text``, no spaces but between digits, no braces around a letter."""
+    r"""Return a tidy text for comparison: no ``\text``, no spaces but between digits, nothing around a letter."""
     text = re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", _TEXT.sub(r"\1", text))
-    return re.sub(r"\{(\w)\}", r"\1", text)
+    return re.sub(r"^\(([A-Za-z])\)$|\{(\w)\}", lambda found: found[1] or found[2], text)
 
 
 def words(text: str) -> str | None:
