@@ -44,6 +44,11 @@ _REPLACED = [
         (r"\\geq?(?:slant)?(?![A-Za-z])|>=", r"\\ge "),
         (r"\\neq(?![A-Za-z])", r"\\ne "),
         (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+        (r"\\log_\s*(?:e(?![A-Za-z])|\{\s*e\s*\})", r"\\ln "),
+        (
+            r"\\(?:mathbb|Bbb)\s*(?:R(?![A-Za-z])|\{\s*R\s*\})(?!\s*(?:\^|\\setminus))",
+            r"(-\\infty,\\infty)",
+        ),
         (r"\\lt(?![A-Za-z])", "<"),
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\!\s*", ""),
