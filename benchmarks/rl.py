@@ -1,116 +1,170 @@
-"""Does reinforcement learning teach? A model of the laboratory that solves some of its puzzles, before and after.
+"""Does reinforcement learning teach? An under-trained model of the laboratory, before and after.
 
-    python benchmarks/rl.py --model runs/lab/models/NAME/model --output runs/rl-lab
-    python benchmarks/rl.py --noise 0.2 --output runs/rl-noise
+    python benchmarks/rl.py --output runs/rl-task --seed 0
+    python benchmarks/rl.py --output runs/rl-short --seed 0 --reward task efficiency --start runs/rl-task/start
 
-Without ``--model`` the model that ships is taken, with noise on its weights. It is trained on puzzles that are not held
-out, and examined on held-out ones: of the lengths that it is trained on, and three times longer. Printed are accuracy
-(greedy), rounds and tokens of every examination, and the seconds of the whole run.
+The model is fine-tuned for ``--start-steps`` steps only, on rounds of one line and of two (the window has room for
+two), mixed: it has learnt the format, errs often, and summarises sooner than it must. Then it is trained on puzzles
+that are not held out, of 2 to 4.5 windows, and examined greedily on held-out ones with held-out states: of these
+lengths ("near"), and three times longer ("far"). Written: OUTPUT/results.json, and the run in OUTPUT/run, whose curves
+``inftythink report`` draws.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
-import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
-from inftythink.backends.connect import SHIPPED
+from inftythink.lab.data import Drawing
+from inftythink.lab.evaluate import Setup, interval, records, solve
+from inftythink.lab.plan import ETA, GAMMA, WINDOW, DataSet, Model, Plan
+from inftythink.lab.problems import Sized, problems
+from inftythink.lab.run import run as carry_out
 from inftythink.protocol import Problem
-from inftythink.store import read_trajectories
-from inftythink.tasks.base import Item, TaskSettings
+from inftythink.render import Renderer
+from inftythink.tasks.base import Item
 from inftythink.tasks.laboratory import grade_puzzle
-from inftythink.tasks.puzzle import families, held_out_question
-from inftythink.tasks.registry import load_task
+from inftythink.tasks.puzzle import Family, families, held_out_question
 from inftythink.train.rl import RlConfig, train_rl
 from inftythink.train.rl_settings import Examination, Group, Questions, Rounds
-from inftythink.train.rollout import figures
 from inftythink.train.settings import ModelSource, Optimizer
+
+ONE_LINE = 28
+"""An eta in which one line of the automaton has room."""
+
+NEAR, FAR = (2.0, 4.5), (6.0, 13.5)
+LINES = (12, 24)
+"""Lines of reasoning of a puzzle that is trained on: about 2 to 4.5 windows."""
+
+MOST_ROUNDS = {NEAR: 36, FAR: 108}
+"""More than rounds of one line need."""
 
 
 def main() -> None:
-    """Train, and print the curve."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--noise", type=float, default=0.2, help="share of each matrix's deviation")
+    """Fine-tune a little, train, examine, and write what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="folder of a start that was made before (default: OUTPUT/start)")
+    parser.add_argument("--start-steps", type=int, default=800)
     parser.add_argument("--family", default="automaton")
-    parser.add_argument("--lines", type=int, nargs=2, default=(8, 24), help="lines of reasoning of a training puzzle")
     parser.add_argument("--reward", nargs="+", default=["task"])
     parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--phi", type=int, default=36, help="most rounds; the longer puzzles need three times as many")
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--every", type=int, default=10, help="steps between examinations")
+    parser.add_argument("--problems", type=int, default=300, help="of an examination before and after")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, required=True)
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    family = next(kind for kind in families() if kind.name == asked.family)
+    start = undertrained(asked.start or asked.output / "start", family, asked.start_steps, asked.seed)
+    renderer = Renderer.load(start)
+    examined = {
+        span: problems(family, span, asked.problems, renderer=renderer, window=WINDOW, seed=asked.seed)
+        for span in (NEAR, FAR)
+    }
+    before = {name(span): examine(start, examined[span], span) for span in examined}
+    print("before:", told(before), flush=True)
     began = monotonic()
-    config = RlConfig(
+    result = train_rl(
+        settings(asked, start),
+        items=drawn(family, 8 * asked.steps, asked.seed),
+        examined=[_item(sized.problem, family.name) for sized in examined[NEAR][:100]],
+        progress=lambda step, _, logs: print(step, _shown(logs), flush=True),
+    )
+    seconds = monotonic() - began
+    after = {name(span): examine(result.path, examined[span], span) for span in examined}
+    print(f"after {asked.steps} steps, {seconds:.0f} s:", told(after))
+    found = {"seed": asked.seed, "reward": asked.reward, "steps": asked.steps, "seconds": seconds}
+    found |= {"before": before, "after": after, "history": result.history}
+    (asked.output / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+_SHOWN = ("reward", "accuracy", "rounds", "tokens", "entropy", "eval_accuracy", "eval_rounds", "groups_without_spread")
+
+
+def _shown(logs: dict[str, float]) -> str:
+    return "  ".join(f"{name} {logs[name]:.3f}" for name in _SHOWN if name in logs)
+
+
+def settings(asked: argparse.Namespace, start: Path) -> RlConfig:
+    """Return the settings of the run."""
+    return RlConfig(
         output=asked.output / "run",
-        model=ModelSource(path=str(asked.model or noisy(asked.output / "start", asked.noise, asked.seed))),
-        rounds=Rounds(phi=asked.phi),
+        model=ModelSource(path=str(start)),
+        rounds=Rounds(phi=MOST_ROUNDS[NEAR]),
         train=Questions(task=asked.family),
-        examine=Examination(task=asked.family, every=5),
+        examine=Examination(task=asked.family, every=asked.every),
         group=Group(questions=8, samples=8),
         reward=tuple(asked.reward),
         optimizer=Optimizer(rate=asked.rate, schedule="constant", warmup=0.0, betas=(0.9, 0.98)),
         steps=asked.steps,
         micro_tokens=4096,
         checkpointing=False,
-        save_every=5,
+        save_every=0,
         device="cpu",
         seed=asked.seed,
     )
-    low, high = asked.lines
-    trained = drawn(asked.family, (low, high), 8 * asked.steps, asked.seed)
-    examined = [
-        _named(item, f"{name}/{item.problem.id}")
-        for name, lines in (("near", (low, high)), ("far", (3 * low, 3 * high)))
-        for item in load_task(asked.family).items(TaskSettings(problems=100, lines=lines, seed=asked.seed))
-    ]
-    train_rl(config, items=trained, examined=examined)
-    for folder in sorted((config.output / "examinations").iterdir()):
-        every = list(read_trajectories(folder))
-        for name in ("near", "far"):
-            told = figures([trajectory for trajectory in every if trajectory.problem.id.startswith(name)])
-            shown = "  ".join(f"{key} {told[key]:.3f}" for key in ("accuracy", "rounds", "tokens"))
-            print(f"{name:<5} after step {int(folder.name):>3}: {shown}")
-    print(f"{monotonic() - began:.0f} s")
 
 
-def drawn(family: str, lines: tuple[int, int], number: int, seed: int) -> list[Item]:
-    """Draw puzzles to train on: none is one of those that examinations ask."""
-    kind = next(kind for kind in families() if kind.name == family)
+def undertrained(folder: Path, family: Family, steps: int, seed: int) -> Path:
+    """Fine-tune a model from nothing for a few steps, through the laboratory; return its folder."""
+    drawings = (Drawing(family.name, 2400, (2, 40)), Drawing(family.name, 300, (40, 320)))
+    data = tuple(DataSet(f"eta-{eta}", drawings, eta, seed=seed) for eta in (ONE_LINE, ETA))
+    model = Model("start", ((data[0].name, 1.0), (data[1].name, 1.0)), steps, eta=ETA, gamma=GAMMA, seed=seed)
+    carry_out(Plan("start", data, (model,), ()), folder, 1, print)
+    return folder / "models/start/model"
+
+
+def drawn(family: Family, number: int, seed: int) -> list[Item]:
+    """Draw puzzles to train on; none is a held-out question."""
     rng, questions = random.Random(f"rl/{seed}"), dict[str, str]()
     while len(questions) < number:
-        puzzle = kind.sample(rng, lines)
+        puzzle = family.sample(rng, LINES)
         if not held_out_question(puzzle.question):
             questions[puzzle.question] = puzzle.answer
-    return [
-        Item(Problem(f"train/{i}", question, answer), grade_puzzle, {"question": question}, family)
-        for i, (question, answer) in enumerate(questions.items())
-    ]
+    asked = (Problem(f"train/{place}", text, answer) for place, (text, answer) in enumerate(questions.items()))
+    return [_item(problem, family.name) for problem in asked]
 
 
-def noisy(folder: Path, noise: float, seed: int) -> Path:
-    """Write the model that ships with noise on its weights."""
-    if not folder.is_dir():
-        shutil.copytree(SHIPPED, folder)
-        model = AutoModelForCausalLM.from_pretrained(SHIPPED)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for weight in model.parameters():
-                weight += noise * weight.std() * torch.randn(weight.shape, generator=generator)
-        model.save_pretrained(folder)
-    return folder
+def examine(model: Path, asked: Sequence[Sized], span: tuple[float, float]) -> dict[str, Any]:
+    """Return accuracy with its 95% interval, mean rounds and mean tokens, decoded greedily."""
+    solved = solve(model, asked, Setup("summary", WINDOW, ETA, GAMMA, MOST_ROUNDS[span]))
+    rows = records(solved, asked)
+    right, number = sum(row.correct for row in rows), len(rows)
+    return {
+        "accuracy": right / number,
+        "interval": interval(right, number),
+        "rounds": sum(row.rounds for row in rows) / number,
+        "tokens": sum(row.tokens for row in rows) / number,
+        "problems": number,
+    }
 
 
-def _named(item: Item, name: str) -> Item:
-    return replace(item, problem=replace(item.problem, id=name))
+def name(span: tuple[float, float]) -> str:
+    """Return what a span is called."""
+    return "near" if span == NEAR else "far"
+
+
+def told(exams: dict[str, dict[str, Any]]) -> str:
+    """Return the figures of examinations on a line."""
+    return "; ".join(
+        f"{which} {exam['accuracy']:.1%} [{exam['interval'][0]:.1%}, {exam['interval'][1]:.1%}], "
+        f"{exam['rounds']:.1f} rounds, {exam['tokens']:.0f} tokens"
+        for which, exam in exams.items()
+    )
+
+
+def _item(problem: Problem, group: str) -> Item:
+    named = problem if "/" in problem.id else replace(problem, id=f"near/{problem.id}")
+    return Item(named, grade_puzzle, {"question": problem.question}, group)
 
 
 if __name__ == "__main__":
