@@ -16,6 +16,8 @@ export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM ?= false
 # Waiting threads sleep: beside other jobs, threads that spin make a small model twenty times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
+# What the pages looked like in the tests, for people to look at.
+export INFTYTHINK_SCREENSHOTS ?= $(CURDIR)/build/screenshots
 # Python's interpreter is told apart from a user's own environment.
 unexport PYTHONPATH VIRTUAL_ENV
 
