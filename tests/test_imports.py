@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"protocol", "config", "render", "backends", "reasoner", "store", "data", "grade", "tasks", "evals"},
     "evals": {"protocol", "config", "reasoner", "tasks", "grade", "store"},
     "serve": {"protocol", "reasoner"},
+    "clients": set(),
     "report": {"protocol", "store", "evals"},
 }
 MAY_IMPORT["lab"] = set(MAY_IMPORT)
@@ -137,8 +138,15 @@ def test_the_public_names_are_there() -> None:
 
 
 def test_every_module_imports_cleanly() -> None:
-    left_out = {"inftythink.__main__"} | ({"inftythink.train.trainer"} if sys.version_info < (3, 11) else set())  # TRL
+    left_out = {"inftythink.__main__", "inftythink.clients.langchain"}
+    left_out |= {"inftythink.train.trainer"} if sys.version_info < (3, 11) else set()  # TRL
     names = [name for name in modules(SRC) if name not in left_out]
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_module_whose_extra_is_not_installed_says_which() -> None:
+    code = "import sys; sys.modules['langchain_openai'] = None; import inftythink.clients.langchain"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "pip install 'inftythink[langchain]'" in done.stderr
