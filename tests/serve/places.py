@@ -80,12 +80,13 @@ def serving(
     offer: Offer | None = None,
     grace: float = 0.5,
     interval: float = 0.2,
+    silence: float = 600.0,
 ) -> Iterator[Served]:
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     first = upstreams[0].reasoner
     offer = offer or Offer(model="", carry=first.carry, policy=first.policy)
-    served = Served(Server(Pool(upstreams, interval), offer, settings), sock, grace)
+    served = Served(Server(Pool(upstreams, interval, silence), offer, settings), sock, grace)
     thread = threading.Thread(target=served.run, daemon=True)
     thread.start()
     wait_until(lambda: served.started or not thread.is_alive())

@@ -11,6 +11,7 @@ from inftythink.backends.scripted import Scripted
 from inftythink.protocol import Completion, Outcome, Policy, Stop
 from inftythink.reasoner import Reasoner
 from inftythink.serve.chat import Choice, Guard, Head, figures
+from inftythink.serve.events import data
 from inftythink.serve.responses import ResponseWriter
 from inftythink.serve.told import StopCut, Teller, What
 from inftythink.serve.wire import FIELDS, Offer, read_chat, read_response
@@ -217,3 +218,10 @@ def test_a_chat_models_reply_is_told_live_and_is_the_content_once_it_is_sure():
     assert [piece.what for piece in pieces[:-1]] == [What.THOUGHT] * (len(pieces) - 1)
     assert pieces[-1].text == "the answer is 4"
     assert teller.usage.reasoning == 0
+
+
+@given(st.text(), st.integers(0, 9))
+def test_events_of_a_stream_are_the_chunks_they_stand_for(text, index):
+    head, delta = Head('chatcmpl-"x', 7, text), {"role": "assistant", "reasoning": text, "content": text}
+    assert head.event(index, delta) == data(head.chunk(index, delta))
+    assert head.event(index, {}) == data(head.chunk(index, {}))

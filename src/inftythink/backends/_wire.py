@@ -259,10 +259,17 @@ def _counts(data: Mapping[str, Any]) -> dict[str, Any]:
     if cached is None:
         cached = (data.get("timings") or {}).get("cache_n")
     return {
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
-        "cached_tokens": cached,
+        "prompt_tokens": _count(usage.get("prompt_tokens")),
+        "completion_tokens": _count(usage.get("completion_tokens")),
+        "cached_tokens": _count(cached),
     }
+
+
+def _count(value: object) -> int | None:
+    """Return a number of tokens."""
+    if value is not None and not isinstance(value, int):
+        raise TypeError(f"a number of tokens expected, not {type(value).__name__}")
+    return value
 
 
 def _text(value: object) -> str:

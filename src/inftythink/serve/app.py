@@ -27,16 +27,18 @@ from starlette.routing import Route
 from inftythink.protocol import CARRIES, make_carry
 from inftythink.serve.chat import Choice, Head, report
 from inftythink.serve.drive import Driver
-from inftythink.serve.flow import EventStream, Flow, Put, data, unless_gone
+from inftythink.serve.events import DONE, data, dump, sent
+from inftythink.serve.fields import Refused
+from inftythink.serve.flow import EventStream, Flow, Put, unless_gone
 from inftythink.serve.metrics import Metrics
 from inftythink.serve.passing import Answer, send_on
 from inftythink.serve.pool import Gate, Pool
 from inftythink.serve.responses import ResponseWriter
+from inftythink.serve.schema import openapi
 from inftythink.serve.told import Piece, Teller
 from inftythink.serve.wire import (
     Asked,
     Offer,
-    Refused,
     check_model,
     plain_chat,
     plain_responses,
@@ -49,7 +51,6 @@ T = TypeVar("T")
 
 NEVER = 1e9
 """Seconds of silence before a comment in what must not have one."""
-DONE = b"data: [DONE]\n\n"
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -95,6 +96,7 @@ class Server:
             ("GET", "/v1/models/{name:path}", "models", self._model, True),
             ("GET", "/health", "health", self._health, False),
             ("GET", "/metrics", "metrics", self._metrics, True),
+            ("GET", "/openapi.json", "openapi", self._openapi, True),
         ]
         cors = Middleware(
             CORSMiddleware, allow_origins=self.settings.origins, allow_methods=["GET", "POST"], allow_headers=["*"]
@@ -118,6 +120,11 @@ class Server:
         finally:
             await self.drain(0)
             await self.pool.aclose()
+
+    @property
+    def streams(self) -> int:
+        """How many answers are being made or sent."""
+        return len(self._flows)
 
     async def drain(self, seconds: float) -> None:
         """Take nothing more; let what runs end for so long, then end it with an error of its own."""
@@ -221,6 +228,9 @@ class Server:
             self.metrics.healthy.labels(str(number)).set(upstream.healthy)
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
+    async def _openapi(self, request: Request) -> Response:
+        return JSONResponse(openapi(self.offer))
+
     # -- requests --
 
     @property
@@ -254,7 +264,8 @@ class Server:
             chunks.append(chunk)
         try:
             value = json.loads(b"".join(chunks), parse_constant=_no_constant)
-            json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair could not be sent on
+            # Half a surrogate pair could not be sent on, and neither could 1e999, which is read as infinite.
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError):
             raise Refused(400, "the request is no JSON", code="invalid_json") from None
         if not isinstance(value, dict):
@@ -277,7 +288,7 @@ class Server:
     # -- responses --
 
     def _flow(
-        self, make: Callable[[Put], Awaitable[None]], broken: Callable[[Refused], bytes], keep_alive: float
+        self, make: Callable[[Put], Coroutine[Any, Any, None]], broken: Callable[[Refused], bytes], keep_alive: float
     ) -> Flow:
         flow = Flow(make, broken, keep_alive)
         self._flows.add(flow)
@@ -301,7 +312,7 @@ class Server:
 
     async def _whole(self, request: Request, make: Callable[[], Awaitable[Mapping[str, Any]]]) -> Response:
         async def write(put: Put) -> None:
-            await put(json.dumps(await make(), ensure_ascii=False).encode())
+            await put(sent(dump(await make())))
 
         flow = self._flow(write, lambda refused: b"", NEVER)
         if not await self._begun(request, flow):
@@ -327,16 +338,19 @@ class Server:
         async def make(put: Put) -> None:
             await self.gate.enter()
             try:
-                await send_on(self.pool.session, upstream, body, path, answer, put)
+                work = send_on(self.pool.session, upstream, body, path, answer, put, lambda: flow.commented)
+                await asyncio.wait_for(work, self.settings.timeout)
+            except asyncio.TimeoutError:
+                raise Refused(504, f"not done within {self.settings.timeout:g} seconds", code="timeout") from None
             finally:
                 self.gate.leave()
 
-        flow = self._flow(make, _chat_broken, NEVER)
+        flow = self._flow(make, _chat_broken, self.settings.keep_alive if body.get("stream") is True else NEVER)
         if not await self._begun(request, flow):
             return Response(status_code=499)
-        if answer.streamed:
+        if answer.streamed or flow.commented:
             return EventStream(flow, lambda: self._flows.discard(flow))
-        return Response(await self._rest(flow), answer.status, media_type="application/json")
+        return Response(await self._rest(flow), answer.status, answer.headers, media_type="application/json")
 
     # -- answers --
 
@@ -350,11 +364,11 @@ class Server:
                 nonlocal role
                 if delta := choice.feed(piece):
                     delta, role = {**role, **delta}, {}
-                    await put(data(head.chunk(index, delta)))
+                    await put(head.event(index, delta))
 
             teller = tellers[index] = await self._driver.drive(asked, index, sink)
             if delta := {**role, **choice.close(teller)}:
-                await put(data(head.chunk(index, delta)))
+                await put(head.event(index, delta))
             last = head.chunk(index, {}, choice.finish_reason)
             if len(tellers) == asked.samples and not asked.include_usage:
                 last["inftythink"] = report([tellers[n] for n in sorted(tellers)])

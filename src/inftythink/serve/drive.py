@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -12,13 +13,17 @@ from contextlib import aclosing
 from inftythink.errors import BackendFatalError
 from inftythink.protocol import Outcome, Trajectory
 from inftythink.reasoner import Reasoner
+from inftythink.serve.fields import Refused
 from inftythink.serve.metrics import Metrics
 from inftythink.serve.pool import Gate, Pool, Upstream
 from inftythink.serve.told import Piece, Teller
-from inftythink.serve.wire import Asked, Refused
+from inftythink.serve.wire import Asked
 
 log = logging.getLogger("inftythink.serve")
 Sink = Callable[[Piece], Awaitable[None]]
+
+_CLIENTS_FAULT = ("400", "413", "422")
+"""What an upstream says of a request that is wrong, not of itself."""
 
 
 class Driver:
@@ -55,21 +60,23 @@ class Driver:
                 self._metrics.first.observe(time.perf_counter() - began)
             await sink(piece)
 
+        context, question = asked.problem.context, asked.problem.question
         while True:
-            upstream = self._pool.choose(tried)
+            upstream = self._pool.choose(tried, before=context[:-1])  # without the answer, as it was remembered
             with upstream.busy():
-                teller, error = await self._once(upstream, asked, index, counted)
+                teller, error, fatal = await self._once(upstream, asked, index, counted)
             if not error:
                 upstream.worked()
+                self._pool.remember((*context, ("user", question)), upstream)
                 return teller
-            refused = self._failed(upstream, error)
+            refused = self._failed(upstream, error, fatal)
             tried.append(upstream)
             others = [each for each in self._pool.healthy() if each not in tried]
             if handed_out or not others or refused.status == 400:
                 raise refused
 
-    async def _once(self, upstream: Upstream, asked: Asked, index: int, sink: Sink) -> tuple[Teller, str]:
-        """Reason with one upstream; the text says why it failed, and is empty if it did not."""
+    async def _once(self, upstream: Upstream, asked: Asked, index: int, sink: Sink) -> tuple[Teller, str, bool]:
+        """Reason with one upstream; the text says why it failed, empty if it did not, and then if all else would."""
         shared = upstream.reasoner
         reasoner: Reasoner = dataclasses.replace(
             shared,
@@ -82,16 +89,14 @@ class Driver:
             async with aclosing(reasoner.stream(asked.problem, index)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if isinstance(event, Trajectory) and event.outcome is Outcome.FAILED:
-                        upstream.failed(fatal=False)
-                        return teller, event.reason or "it failed"
+                        return teller, event.reason or "it failed", False
                     for piece in teller.feed(event):
                         await sink(piece)
         except BackendFatalError as error:
-            upstream.failed(fatal=True)
-            return teller, str(error)
-        return teller, ""
+            return teller, str(error), True
+        return teller, "", False
 
-    def _failed(self, upstream: Upstream, error: str) -> Refused:
+    def _failed(self, upstream: Upstream, error: str, fatal: bool) -> Refused:
         """Name the failure for the client: with the upstream's words, without its address."""
         number = self._pool.upstreams.index(upstream) + 1
         if upstream.url is not None:
@@ -100,6 +105,11 @@ class Driver:
         if "do not fit" in error:
             upstream.worked()
             return Refused(400, error, code="context_length_exceeded", param="messages")
+        status = re.search(r"\bHTTP (\d{3}):", error)
+        if status is not None and status[1] in _CLIENTS_FAULT and not fatal:
+            upstream.worked()
+            return Refused(400, error, code="refused_by_upstream")
+        upstream.failed(fatal)
         self._metrics.upstream_errors.labels(str(number)).inc()
         log.warning("a trajectory failed at upstream %d%s", number, f": {error}" if self._log_content else "")
         return Refused(502, f"the model's server failed: {error}", code="upstream_failed")

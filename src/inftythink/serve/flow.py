@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from inftythink.serve.wire import Refused
+from inftythink.serve.events import COMMENT
+from inftythink.serve.fields import Refused
 
 log = logging.getLogger("inftythink.serve")
 T = TypeVar("T")
 
-COMMENT = b": working\n\n"
-"""Sent in silence: event streams ignore it, proxies and time-outs see that the connection lives."""
 ROOM = 256
 """Chunks that wait for a slow client before its work has to wait too."""
 
 Put = Callable[[bytes], Awaitable[None]]
-
-
-def data(value: Mapping[str, Any], event: str | None = None) -> bytes:
-    """Return a value as an event of a stream."""
-    named = f"event: {event}\n" if event else ""
-    return f"{named}data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
 
 
 async def gone(receive: Receive) -> None:
@@ -52,48 +44,44 @@ class Flow:
     """A task that writes chunks, for one reader.
 
     ``make`` is given a function that takes a chunk; ``broken`` turns a refusal into the last chunks of a stream that
-    has begun. After ``keep_alive`` seconds without a chunk, and after as many again, a comment is written.
+    has begun. After ``keep_alive`` seconds without a chunk, and after as many again, a comment is written;
+    ``commented`` says that one was.
     """
 
     def __init__(
-        self, make: Callable[[Put], Awaitable[None]], broken: Callable[[Refused], bytes], keep_alive: float
+        self, make: Callable[[Put], Coroutine[Any, Any, None]], broken: Callable[[Refused], bytes], keep_alive: float
     ) -> None:
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(ROOM)
+        self._chunks: list[bytes] = []
+        self._news, self._room = asyncio.Event(), asyncio.Event()
         self._broken, self._keep_alive = broken, keep_alive
-        self._spoke = self._ended = False
-        self._first: list[bytes | None] = []
+        self._begun = self._spoke = self._over = self.commented = False
         self._refused: Refused | None = None
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(keep_alive, self._tick)
-        self._task = asyncio.create_task(self._run(make))
+        self._task = asyncio.create_task(make(self._put))
+        self._task.add_done_callback(self._end)  # it is called even if the task is cancelled before its first step
 
     async def begin(self) -> bool:
         """Wait for the first chunk or comment; True. Raises ``Refused`` when the work was refused before it."""
-        first = await self._queue.get()
-        if first is None and self._refused is not None:
+        await self._news.wait()
+        if self._refused is not None and not self._begun:
             raise self._refused
-        self._first = [first]
         return True
 
     async def read(self) -> bytes | None:
         """Return what has been written since, at least a chunk; None at the end."""
-        if self._ended:
+        await self._news.wait()
+        if not self._chunks:
             return None
-        chunks: list[bytes] = []
-        chunk = self._first.pop() if self._first else await self._queue.get()
-        while chunk is not None:
-            chunks.append(chunk)
-            if self._queue.empty():
-                return b"".join(chunks)
-            chunk = self._queue.get_nowait()
-        self._ended = True
-        if self._refused is not None:
-            chunks.append(self._broken(self._refused))
-        return b"".join(chunks)
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        self._room.set()
+        if not self._over:
+            self._news.clear()
+        return body
 
     async def stop(self) -> None:
         """End the work, and wait until it has let go of everything."""
-        self._timer.cancel()
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
@@ -105,25 +93,34 @@ class Flow:
 
     async def _put(self, chunk: bytes) -> None:
         self._spoke = True
-        await self._queue.put(chunk)
+        self._write(chunk)
+        if len(self._chunks) >= ROOM:
+            self._room.clear()
+            await self._room.wait()
 
-    async def _run(self, make: Callable[[Put], Awaitable[None]]) -> None:
-        try:
-            await make(self._put)
-        except Refused as refused:
-            self._refused = refused
-        except asyncio.CancelledError:
-            if self._refused is None:
-                raise
-        except Exception:
-            log.exception("a request failed: this is a bug")
-            self._refused = Refused(500, "the server failed; this is a bug", code="internal_error")
+    def _write(self, chunk: bytes) -> None:
+        self._begun = True
+        self._chunks.append(chunk)
+        self._news.set()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Note how the work ended, and tell the reader."""
         self._timer.cancel()
-        await self._queue.put(None)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Refused):
+            self._refused = error
+        elif error is not None:
+            log.error("a request failed: this is a bug", exc_info=error)
+            self._refused = Refused(500, "the server failed; this is a bug", code="internal_error")
+        if self._refused is not None and self._begun:
+            self._chunks.append(self._broken(self._refused))
+        self._over = True
+        self._news.set()
 
     def _tick(self) -> None:
-        if not self._spoke and self._queue.empty():
-            self._queue.put_nowait(COMMENT)
+        if not self._spoke and not self._chunks:
+            self.commented = True
+            self._write(COMMENT)
         self._spoke = False
         self._timer = self._loop.call_later(self._keep_alive, self._tick)
 

@@ -1,13 +1,15 @@
 """The upstreams: which one takes the next trajectory, which ones are left out, and when those are tried again.
 
-A trajectory stays with one upstream from its first round to its last (its prefix cache knows the question). A new one
-goes to the upstream that has the fewest, an unhealthy one gets none until a check of its list of models succeeds.
+A trajectory stays with one upstream from its first round to its last (its prefix cache knows the question), and the
+next turn of a conversation goes where the one before was answered. Any other goes to the upstream that has the fewest.
+An unhealthy one gets none until a check of its list of models succeeds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +19,19 @@ import aiohttp
 
 from inftythink.errors import BackendError
 from inftythink.reasoner import Reasoner
-from inftythink.serve.wire import Refused
+from inftythink.serve.fields import Refused
 
 log = logging.getLogger("inftythink.serve")
 
 FAILURES = 3
 """Trajectories in a row that fail before an upstream is left out. One that refuses everything is at once."""
+LEAN = 8
+"""Trajectories that a conversation's own upstream may have more than the one with the fewest."""
+HOMES = 10_000
+"""Conversations whose upstream is remembered: those answered last."""
+
+Turns = tuple[tuple[str, str], ...]
+"""Roles and texts of a conversation."""
 
 
 @dataclass(eq=False)
@@ -83,11 +92,15 @@ class Upstream:
 
 
 class Pool:
-    """All upstreams. ``interval``: seconds between two checks."""
+    """All upstreams. ``interval``: seconds between two checks.
 
-    def __init__(self, upstreams: Sequence[Upstream], interval: float = 5.0) -> None:
+    ``silence``: the longest one of an upstream, in seconds, in what is passed through.
+    """
+
+    def __init__(self, upstreams: Sequence[Upstream], interval: float = 5.0, silence: float = 600.0) -> None:
         self.upstreams = list(upstreams)
-        self._interval = interval
+        self._interval, self._silence = interval, silence
+        self._homes: OrderedDict[int, Upstream] = OrderedDict()
         self._task: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
 
@@ -98,7 +111,11 @@ class Pool:
             UsageError: The carry asks for more than an upstream can do.
             BackendFatalError: A model in this process cannot be loaded.
         """
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=600))
+        self._session = aiohttp.ClientSession(
+            # The gate bounds what is passed through; checks must not wait for it.
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
+        )
         for upstream in self.upstreams:
             if upstream.url is None:
                 await upstream.reasoner.start()
@@ -127,12 +144,24 @@ class Pool:
         """The upstreams that answer."""
         return [upstream for upstream in self.upstreams if upstream.healthy]
 
-    def choose(self, without: Collection[Upstream] = ()) -> Upstream:
-        """Return the upstream with the fewest trajectories. Raises ``Refused`` when none is healthy."""
+    def choose(self, without: Collection[Upstream] = (), before: Turns = ()) -> Upstream:
+        """Return the upstream that answered the turns ``before``, or else the one with the fewest trajectories.
+
+        Raises ``Refused`` when none is healthy.
+        """
         there = [upstream for upstream in self.healthy() if upstream not in without]
         if not there:
             raise Refused(503, "no upstream answers; try again later", code="upstream_unavailable", retry=5)
-        return min(there, key=lambda upstream: upstream.running)
+        least = min(there, key=lambda upstream: upstream.running)
+        home = self._homes.get(hash(before))
+        return home if home in there and home.running <= least.running + LEAN else least
+
+    def remember(self, turns: Turns, upstream: Upstream) -> None:
+        """Say which upstream answered the last of ``turns``."""
+        self._homes[hash(turns)] = upstream
+        self._homes.move_to_end(hash(turns))
+        if len(self._homes) > HOMES:
+            self._homes.popitem(last=False)
 
     async def _watch(self) -> None:
         while True:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from inftythink.serve.chat import Guard
+from inftythink.serve.fields import Refused
 from inftythink.serve.told import Piece, StopCut, Teller, What
-from inftythink.serve.wire import Asked, Refused
+from inftythink.serve.wire import Asked
 
 
 class ResponseWriter:
