@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +10,16 @@ from typing import Any
 
 import yaml
 
+from inftythink.config import dump
+from inftythink.grade.base import Grade
 from inftythink.protocol import Call, Outcome, Problem, Purpose, Round, Stop, Trajectory
 from inftythink.store import write_json_lines
+from inftythink.tasks.base import Item
+from inftythink.train.advantage import Advantage
+from inftythink.train.reward import make_reward
+from inftythink.train.rl_settings import Examination, Group, Questions, RlConfig, Rounds
+from inftythink.train.rollout import figures, make_group, save_groups, save_trajectories
+from inftythink.train.settings import ModelSource
 
 PROSE = "let the sum of terms be bounded so we check each case by parity and count remaining pairs again"
 WORDS = PROSE.split()
@@ -167,3 +176,57 @@ def hostile() -> list[Trajectory]:
         grade = {"correct": number % 2 == 0, "extracted": text, "reason": text}
         found.append(Trajectory(problem, Outcome.ANSWERED, rounds, text, 0, text, grade))
     return found
+
+
+def make_training(folder: Path, *, steps: int = 6, seed: int = 0, ended: bool = True, examined: bool = True) -> Path:
+    """Write a folder of ``inftythink rl`` by the trainer's own writers: what it sampled, its examinations, its history.
+
+    Its examinations ask 12 questions; it is right more often and shorter in each. Step 3's entropy is no number.
+    """
+    draw, history = random.Random(seed), list[dict[str, float]]()
+    asked = [problem(f"automaton/{number}") for number in range(12)]
+    for step in range(steps + 1):
+        skill, eta = 0.2 + 0.7 * step / steps, 9000 - 6000 * step // steps
+        if step:
+            group = [_sampled(draw, problem(f"automaton/{100 * step + n}"), 4, skill, eta) for n in range(2)]
+            groups = [make_group(some, make_reward(("task",), 10), Advantage()) for some in group]
+            place = folder / "rollouts" / f"{step:06d}"
+            every = [each for some in group for each in some]
+            save_trajectories(place, [_item(some[0].problem) for some in group], every)
+            save_groups(place, groups)
+            known = [reward for each in groups for reward in each.rewards if reward is not None]
+            entropy = math.nan if step == 3 else 1 / step
+            told = {"reward": sum(known) / max(1, len(known)), "entropy": entropy, "masked": 0.01 * step, "loss": -0.1}
+            history.append({"step": step} | told | figures(every))
+        if examined and step % 3 == 0:
+            every = [each for one in asked for each in _sampled(draw, one, 1, skill, eta)]
+            save_trajectories(folder / "examinations" / f"{step:06d}", map(_item, asked), every)
+            history.append({"step": step} | {f"eval_{name}": value for name, value in figures(every).items()})
+    model = ModelSource(path="/somewhere/made-up-1b")
+    train, examine = Questions(task="automaton"), Examination(task="automaton", every=3)
+    config = RlConfig(
+        output=folder,
+        model=model,
+        rounds=Rounds(eta=9000, gamma=1000),
+        train=train,
+        examine=examine,
+        group=Group(questions=2, samples=4),
+        steps=steps,
+    )
+    dump(config, folder / "config.yaml")
+    if ended:
+        write_json_lines(folder / "history.jsonl", history)
+    return folder
+
+
+def problem(name: str) -> Problem:
+    draw = random.Random(name)
+    return Problem(name, question(draw, draw.randrange(1000)), str(draw.randint(100, 999)))
+
+
+def _sampled(draw: random.Random, asked: Problem, samples: int, skill: float, eta: int) -> list[Trajectory]:
+    return [trajectory(draw, asked, n, eta=eta, chain=False, skill=skill, words=30) for n in range(samples)]
+
+
+def _item(asked: Problem) -> Item:
+    return Item(asked, lambda ask: Grade(None))

@@ -15,10 +15,11 @@ from typing import Any
 
 from inftythink.errors import InputError
 from inftythink.evals.rows import Row
-from inftythink.report.figures import ALL, MEAN, NAMES, Examples, figures, write_csv
+from inftythink.report.figures import ALL, MEAN, NAMES, TRAINING, Examples, Record, figures, write_csv
 from inftythink.report.page import page
-from inftythink.report.read import Run, open_runs, samples
+from inftythink.report.read import Run, samples
 from inftythink.report.shards import ShardWriter
+from inftythink.report.training import Training, history, open_folders
 
 _SHOWN_REJECTS = 20
 """How many lines that could not be read the page names, a run; it tells the number of all."""
@@ -36,7 +37,7 @@ def build(
     """Write the report of run folders into ``output``; return the page.
 
     Args:
-        runs: the folders.
+        runs: the folders: of evaluations, of ``inftythink solve --input``, of ``inftythink rl``.
         output: a folder of its own; an older report in it is replaced.
         tell: called with a line on what was read and what was rejected.
         plots: draw SVG and PNG files too, which needs matplotlib.
@@ -49,7 +50,7 @@ def build(
 
     if plots:
         need_matplotlib()
-    opened = open_runs(runs)
+    opened, trainings = open_folders(runs)
     found = output / "index.html"
     found.unlink(missing_ok=True)  # a page without its shards is no report
     writer, examples = ShardWriter(output / "data"), Examples()
@@ -64,16 +65,19 @@ def build(
     if not writer.count:
         raise InputError("no trajectory could be read: there is nothing to report")
     shard = writer.close()
-    records = figures(opened, rows, examples)
+    records = figures(opened, rows, examples) | _curves(trainings, tell)
     folder = output / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (folder / f"{name}.{ending}" for name in NAMES for ending in ("csv", "svg", "png")):
+    for old in (folder / f"{name}.{ending}" for name in (*NAMES, *TRAINING) for ending in ("csv", "svg", "png")):
         old.unlink(missing_ok=True)
     write_csv(records, folder)
     if plots:
         draw(records, folder)
     names = {"all": ALL, "mean": MEAN}
+    places = {run.label: number for number, run in enumerate(opened)}
+    compared = [{"label": each.label, "runs": [places[run.label] for run in each.runs]} for each in trainings]
     data = {"runs": about, "figures": records, "names": names, "index": writer.index(), "drawn": plots}
+    data |= {"trainings": compared}
     found.write_text(page(data, shard), encoding="utf-8")
     return found
 
@@ -87,6 +91,22 @@ def _read(number: int, run: Run, writer: ShardWriter, examples: Examples) -> tup
         writer.add(number, trajectory, row)
         examples.add(run, trajectory, row)
     return rows, rejects
+
+
+def _curves(trainings: Sequence[Training], tell: Callable[[str], None]) -> dict[str, list[Record]]:
+    """Return the records of the figures in ``TRAINING``; none where nothing was trained."""
+    if not trainings:
+        return {}
+    found: dict[str, list[Record]] = {name: [] for name in TRAINING}
+    for training in trainings:
+        rejects: list[str] = []
+        steps, examinations = history(training, rejects.append)
+        found["training"] += steps
+        found["examinations"] += examinations
+        for line in rejects:
+            tell(f"rejected: {training.path}/{line}")
+        tell(f"{training.label}: {len(steps):,} steps and {len(examinations):,} examinations read")
+    return found
 
 
 def _about(run: Run, rows: Sequence[Row], rejects: Sequence[str]) -> dict[str, Any]:

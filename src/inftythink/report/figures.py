@@ -30,6 +30,10 @@ SHOWN_ROUNDS = 8
 """An example of the context's sawtooth has at most so many rounds, so that its teeth can be seen."""
 
 NAMES = ("results", "outcomes", "accuracy_by_rounds", "accuracy_by_tokens", "context", "rounds", "eta", "cost")
+"""The figures of runs."""
+
+TRAINING = ("training", "examinations")
+"""The figures of trainings: a record for each step, and for each examination."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +109,14 @@ def figures(runs: Sequence[Run], rows: Sequence[Sequence[Row]], examples: Exampl
 
 def write_csv(found: Mapping[str, Sequence[Record]], folder: Path) -> None:
     """Write each figure that has records as ``NAME.csv``."""
-    for name in NAMES:
-        if not found[name]:
+    for name, records in found.items():
+        if not records:
             continue
-        columns = dict.fromkeys(column for record in found[name] for column in record)
+        columns = dict.fromkeys(column for record in records for column in record)
         with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as out:
             writer = csv.DictWriter(out, list(columns))
-            writer.writeheader()
-            writer.writerows({column: _cell(value) for column, value in record.items()} for record in found[name])
+            writer.writerow({column: _cell(column) for column in columns})
+            writer.writerows({column: _cell(value) for column, value in record.items()} for record in records)
 
 
 def _cell(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from inftythink.report.shards import script_json
 
-SCRIPTS = ("dom.js", "diff.js", "charts.js", "overview.js", "list.js", "reader.js", "page.js")
+SCRIPTS = ("dom.js", "diff.js", "charts.js", "overview.js", "list.js", "reader.js", "training.js", "page.js")
 
 
 def page(data: Any, shard: str | None) -> str:

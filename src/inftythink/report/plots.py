@@ -9,7 +9,7 @@ from typing import Any
 
 from inftythink.errors import missing
 from inftythink.protocol import Outcome
-from inftythink.report.figures import MEAN, NAMES, Record
+from inftythink.report.figures import MEAN, NAMES, TRAINING, Record
 
 COLOURS = ("#0067a8", "#c44e00", "#00805f", "#a3478a", "#9a6b00", "#2b8cbe", "#5c646e")
 """Of runs, in their order: the page's, told apart with any kind of colour vision."""
@@ -28,6 +28,17 @@ _PANEL = (4.6, 3.3)
 _COLUMNS = 3
 _LABEL = 40
 """Most characters of a name in a figure."""
+_MOST_MARKS = 40
+"""A line of more points has no marks on them."""
+QUANTITIES = {
+    "reward": ("Reward", "mean reward"),
+    "accuracy": ("Accuracy", "% of trajectories"),
+    "rounds": ("Rounds", "rounds a trajectory"),
+    "tokens": ("Tokens", "generated tokens a trajectory"),
+    "masked": ("Masked", "% of tokens"),
+    "entropy": ("Entropy", "nats a token"),
+} | {f"share_{each.value}": (each.value.replace("_", " ").capitalize(), "% of trajectories") for each in Outcome}
+"""What is drawn of a training's steps and examinations: title and unit."""
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -63,6 +74,11 @@ def draw(found: Mapping[str, Sequence[Record]], folder: Path) -> None:
             if name in _DRAWN and found[name]:
                 by, fill = _DRAWN[name]
                 _figure(folder / name, _by(found[name], by), fill, runs)
+        curves = {name: found.get(name, ()) for name in TRAINING}
+        trainings = dict.fromkeys(record["run"] for records in curves.values() for record in records)
+        for name, records in curves.items():
+            if panels := _panels(records):
+                _figure(folder / name, panels, _steps, {run: number for number, run in enumerate(trainings)})
 
 
 def _figure(path: Path, panels: Mapping[str, list[Record]], fill: Draw, runs: Mapping[str, int]) -> None:
@@ -188,6 +204,29 @@ def _cost(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
             look = _look(runs[record["run"]]) | {"linestyle": "none", "markersize": 7}
             axes.plot([record["latency"]], [100 * record["accuracy"]], label=_clean(record["run"]), **look)
     axes.set(xlabel="mean latency of a trajectory, s", ylabel="accuracy, %", xlim=(0, None), ylim=(-2, 102))
+    _legend(axes)
+
+
+def _panels(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Return what was told of a step, a panel for each quantity of ``QUANTITIES`` that differs from 0 somewhere."""
+    found: dict[str, list[Record]] = {}
+    for quantity, (title, unit) in QUANTITIES.items():
+        told = [record for record in records if record.get(quantity) is not None]
+        if any(record[quantity] for record in told):
+            scale = 100 if unit.startswith("%") else 1
+            found[title] = [
+                {"run": record["run"], "step": record["step"], "value": scale * record[quantity], "unit": unit}
+                for record in told
+            ]
+    return found
+
+
+def _steps(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
+    for run, mine in _by(records, "run").items():
+        look = _look(runs[run]) | ({"marker": None} if len(mine) > _MOST_MARKS else {})
+        axes.plot([record["step"] for record in mine], [record["value"] for record in mine], label=_clean(run), **look)
+    axes.set(xlabel="step", ylabel=records[0]["unit"])
+    axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes)
 
 

@@ -47,22 +47,22 @@ class Run:
         return self.settings.get("carry") != "none"
 
 
-def open_runs(paths: Sequence[Path]) -> list[Run]:
-    """Return the runs of folders, labelled.
-
-    Raises ``UsageError`` for a folder given twice or none at all, ``InputError`` for one that is no run folder.
-    """
+def label_folders(paths: Sequence[Path]) -> list[str]:
+    """Return the names of folders in the report. Raises ``UsageError`` for a folder given twice, or none at all."""
     if not paths:
         raise UsageError("no run was given: inftythink report RUN… --output DIR")
     places = [path.resolve() for path in paths]
     for path, count in Counter(places).items():
         if count > 1:
             raise UsageError(f"{path}: given {count} times")
-    for path in paths:
-        if not (path / "trajectories.jsonl").is_file():
-            raise InputError(f"{path}: not a run folder (it has no trajectories.jsonl)")
-    labels = _labels(places)
-    return [Run(path, label, _settings(path)) for path, label in zip(paths, labels, strict=True)]
+    return _labels(places)
+
+
+def open_run(path: Path, label: str) -> Run:
+    """Return the run of a folder. Raises ``InputError`` for one that is no run folder."""
+    if not (path / "trajectories.jsonl").is_file():
+        raise InputError(f"{path}: not a run folder (it has no trajectories.jsonl)")
+    return Run(path, label, settings_of(path))
 
 
 def samples(run: Run, reject: Reject) -> Iterator[tuple[Trajectory, Row]]:
@@ -95,7 +95,7 @@ def _trajectory(line: bytes) -> Trajectory:
     return Trajectory.from_json(data)
 
 
-def _settings(path: Path) -> dict[str, Any]:
+def settings_of(path: Path) -> dict[str, Any]:
     """Return what a run's ``config.yaml`` holds; empty when there is none."""
     file = path / "config.yaml"
     if not file.is_file():
@@ -112,16 +112,16 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Return the folders' names, with as many folders above them as it takes to tell them apart."""
-    labels = [_sound(path.name) for path in paths]
+    labels = [sound(path.name) for path in paths]
     for depth in range(2, max(len(path.parts) for path in paths) + 1):
         equal = {label for label, count in Counter(labels).items() if count > 1}
         if not equal:
             break
         pairs = zip(paths, labels, strict=True)
-        labels = [_sound("/".join(path.parts[-depth:])) if label in equal else label for path, label in pairs]
+        labels = [sound("/".join(path.parts[-depth:])) if label in equal else label for path, label in pairs]
     return labels
 
 
-def _sound(name: str) -> str:
+def sound(name: str) -> str:
     """Return a file's name as text that UTF-8 can hold."""
     return name.encode("utf-8", "replace").decode()

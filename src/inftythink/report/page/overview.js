@@ -25,9 +25,10 @@ function drawOverview() {
   const show = (task) => charts.replaceChildren(...taskCharts(task));
   document.getElementById("overview").replaceChildren(
     el("header", { class: "lead" },
-      el("h1", {}, RUNS.length === 1 ? text(RUNS[0]) : "Evaluation report"),
-      el("p", { class: "sub" }, [plural(RUNS.length, "run"), plural(tasks.length, "task"), `${plural(total, "trajector").replace(/ trajectors?$/, total === 1 ? " trajectory" : " trajectories")}`].join(" · "))),
+      el("h1", {}, heading()),
+      el("p", { class: "sub" }, [...(TRAININGS.length ? [plural(TRAININGS.length, "training")] : []), plural(RUNS.length, "run"), plural(tasks.length, "task"), `${plural(total, "trajector").replace(/ trajectors?$/, total === 1 ? " trajectory" : " trajectories")}`].join(" · "))),
     ...rejected(),
+    ...trainingSection(),
     el("h2", {}, "Results"),
     resultsTable(tasks),
     el("p", { class: "about" }, "Accuracy in %, the mean over problems of the share of samples that are right, with its 95 % bootstrap interval over problems. ",
@@ -41,6 +42,13 @@ function drawOverview() {
     el("h2", {}, "Runs"),
     settingsTable());
   show(TASKS[0]);
+}
+
+function heading() {
+  if (RUNS.length === 1) return text(RUNS[0]);
+  if (!TRAININGS.length) return "Evaluation report";
+  const only = TRAININGS.length === 1 && TRAININGS[0].runs.length === RUNS.length;
+  return only ? text(TRAININGS[0].label) : "Training report";
 }
 
 const fileLinks1 = (name) => el("p", { class: "files" }, el("a", { href: `figures/${name}.csv`, download: `${name}.csv` }, "CSV"));
@@ -226,10 +234,10 @@ function contextSection() {
   return [el("div", { class: "headline" }, el("h2", {}, "Context"), choice), place];
 }
 
-/** Context over generated tokens; `curves`: [{name, series, corners: [[tokens, context], …]}]. */
+/** Context over generated tokens; `curves`: [{name, series, corners: [[tokens, context], …]}]; `spec.reach`: the axes' least. */
 function contextChart(curves, spec) {
   const all = curves.flatMap(({ corners }) => corners);
-  const [wide, tall] = [0, 1].map((axis) => Math.max(1, ...all.map((corner) => corner[axis])));
+  const [wide, tall] = [0, 1].map((axis) => Math.max(1, spec.reach?.[axis] ?? 0, ...all.map((corner) => corner[axis])));
   return lineChart({
     ...spec,
     series: curves.map(({ name, series, corners }) => ({ name, series, bare: true, points: corners.map(([x, y]) => ({ x, y, note: `${whole(y)} tokens` })) })),

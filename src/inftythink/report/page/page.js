@@ -1,9 +1,9 @@
 // The page: its state is the address behind #, so that every view can be linked to and the browser's Back works.
 
-const KNOWN = ["view", ...FILTERS, "sort", "desc", "open", "of", "sample", "round"];
+const KNOWN = ["view", ...FILTERS, "sort", "desc", "open", "of", "sample", "round", "change"];
 const hash = (state) => `#${new URLSearchParams(KNOWN.filter((name) => state[name] !== undefined && state[name] !== null).map((name) => [name, state[name]]))}`;
 const KEYS = [
-  ["/", "search"], ["j  k", "next, previous trajectory"], ["n  p", "next, previous round"], ["t", "open or fold the round's thought"],
+  ["/", "search"], ["j  k", "next, previous trajectory or pair"], ["n  p", "next, previous round"], ["t", "open or fold the round's thought"],
   ["o", "overview"], ["l", "list of trajectories"], ["d", "dark or light"], ["Esc", "close"], ["← →", "walk along a chart"], ["?", "this help"],
 ];
 
@@ -27,23 +27,30 @@ function change(news, quietly = false) {
 
 const list = makeList(change);
 const reader = makeReader(change, list);
+const pairs = makePairs(change);
 document.getElementById("browse").append(list.node, reader.node);
+document.getElementById("pair").append(pairs.node);
+document.querySelector("nav [data-view=pair]").hidden = !hasPairs();
 
 let overview = false;
 function show() {
   state = readHash();
   const browse = state.view === "browse";
-  document.getElementById("overview").hidden = browse;
+  const paired = state.view === "pair";
+  document.getElementById("overview").hidden = browse || paired;
+  document.getElementById("pair").hidden = !paired;
   document.getElementById("browse").hidden = !browse;
   document.body.classList.toggle("browsing", browse);
   document.getElementById("browse").classList.toggle("reading", state.open !== undefined);
   for (const link of document.querySelectorAll("nav a")) {
-    if ((link.dataset.view === "browse") === browse) link.setAttribute("aria-current", "page");
+    if (link.dataset.view === (browse ? "browse" : paired ? "pair" : "overview")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   if (browse) {
     list.update(state);
     reader.show(state);
+  } else if (paired) {
+    pairs.show(state);
   } else if (!overview) {
     overview = true;
     drawOverview();
@@ -78,8 +85,8 @@ const DOES = {
     change({ view: "browse" });
     list.controls.search.focus();
   },
-  j: () => reader.step(1),
-  k: () => reader.step(-1),
+  j: () => (state.view === "pair" ? pairs : reader).step(1),
+  k: () => (state.view === "pair" ? pairs : reader).step(-1),
   n: () => reader.turn(1),
   p: () => reader.turn(-1),
   t: () => reader.toggle(),
@@ -89,7 +96,8 @@ const DOES = {
   "?": () => help.showModal(),
   Escape: () => { if (state.open !== undefined && state.view === "browse") reader.close(); },
 };
-const ONLY_BROWSING = new Set(["j", "k", "n", "p", "t"]);
+const ONLY_BROWSING = new Set(["n", "p", "t"]);
+const ONLY_READING = new Set(["j", "k"]);
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || help.open) return;
@@ -100,6 +108,7 @@ document.addEventListener("keydown", (event) => {
   const inList = event.target.closest(".lines") && { ArrowDown: "j", ArrowUp: "k" }[event.key];
   const key = inList || event.key;
   if (!Object.hasOwn(DOES, key) || (ONLY_BROWSING.has(key) && state.view !== "browse")) return;
+  if (ONLY_READING.has(key) && state.view !== "browse" && state.view !== "pair") return;
   event.preventDefault();
   DOES[key]();
 });

@@ -85,7 +85,7 @@ function makeReader(change, list) {
       entry.curve.length > 1 ? curveChart(row, entry, go) : null,
       el("div", { class: "headline tools" }, el("h3", {}, plural(rounds.length, "round")), el("span", { class: "spread" }), entry.rounds.length > 1 ? el("label", {}, mark, "mark changes") : null, thoughts),
       ...rounds.map((round) => round.node),
-      entry.conclusion === null ? el("p", { class: "notice" }, text(entry.ended ?? "No conclusion.")) : el("section", { class: "block conclusion" }, el("h3", {}, "Conclusion"), el("div", { class: "prose", dir: "auto" }, text(entry.conclusion))));
+      conclusionOf(entry));
   };
   const go = (place, smooth = true) => {
     if (!rounds.length) return;
@@ -139,8 +139,8 @@ function makeReader(change, list) {
 function readerHead(row, entry, close, before, after, list) {
   const [place, total] = list.place();
   const outcome = outcomeOf(row);
-  const facts = [["rounds", whole(ROWS.rounds[row])], ["tokens", whole(ROWS.tokens[row])], ["peak context", whole(ROWS.peak[row])], ["time", seconds(ROWS.seconds[row])]];
   const group = PROBLEMS.group[ROWS.problem[row]];
+  const beside = pairLink(row);
   return el("header", { class: "head" },
     el("div", { class: "steps" },
       el("button", { type: "button", class: "quiet back", on: { click: close } }, "← List"),
@@ -148,8 +148,18 @@ function readerHead(row, entry, close, before, after, list) {
       el("button", { type: "button", class: "quiet", "aria-label": "Trajectory before", title: "Before (k)", on: { click: before } }, "‹"),
       el("button", { type: "button", class: "quiet", "aria-label": "Next trajectory", title: "Next (j)", on: { click: after } }, "›")),
     el("h2", {}, verdict(ROWS.correct[row]), el("span", {}, text(idOf(row)))),
-    el("p", { class: "sub" }, text(RUNS[ROWS.run[row]]), ` · sample ${ROWS.sample[row]}`, group ? [" · ", ...text(group)] : null, " · ", el("span", { class: `outcome ${outcome}` }, OUTCOME_NAMES[outcome])),
-    el("dl", { class: "numbers" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value)))));
+    el("p", { class: "sub" }, text(RUNS[ROWS.run[row]]), ` · sample ${ROWS.sample[row]}`, group ? [" · ", ...text(group)] : null, " · ", el("span", { class: `outcome ${outcome}` }, OUTCOME_NAMES[outcome]), beside ? [" · ", beside] : null),
+    numbersOf(row));
+}
+
+function numbersOf(row) {
+  const facts = [["rounds", whole(ROWS.rounds[row])], ["tokens", whole(ROWS.tokens[row])], ["peak context", whole(ROWS.peak[row])], ["time", seconds(ROWS.seconds[row])]];
+  return el("dl", { class: "numbers" }, facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+function conclusionOf(entry) {
+  if (entry.conclusion === null) return el("p", { class: "notice" }, text(entry.ended ?? "No conclusion."));
+  return el("section", { class: "block conclusion" }, el("h3", {}, "Conclusion"), el("div", { class: "prose", dir: "auto" }, text(entry.conclusion)));
 }
 
 function context(turns) {
@@ -168,7 +178,7 @@ function gradeBlock(row, entry) {
       entry.ended ? el("div", {}, el("dt", {}, "Ended"), el("dd", {}, text(entry.ended))) : null));
 }
 
-function curveChart(row, entry, go) {
+function curveChart(row, entry, go, reach = null) {
   const [first, last] = [entry.curve[0], entry.curve[entry.curve.length - 1]];
   const curves = [
     { name: "this trajectory", series: ROWS.run[row], corners: entry.curve },
@@ -179,14 +189,14 @@ function curveChart(row, entry, go) {
     ends.push(sum + round.tokens);
     return sum + round.tokens;
   }, 0);
-  const share = (stop, area) => ((stop.x - area.left) / (area.right - area.left)) * last[0];
+  const share = (stop, area) => ((stop.x - area.left) / (area.right - area.left)) * Math.max(last[0], reach?.[0] ?? 0);
   return contextChart(entry.rounds.length > 1 ? curves : curves.slice(0, 1), {
-    title: "Context over the tokens generated", small: true, height: 200, about: null, ...(entry.rounds.length > 1 ? {} : { legend: [] }),
+    title: "Context over the tokens generated", small: true, reach, height: 200, about: null, ...(entry.rounds.length > 1 ? {} : { legend: [] }),
     pick: (stop, area) => go(Math.max(0, ends.findIndex((end) => share(stop, area) < end - 1e-6))),
   });
 }
 
-function makeRound(round, place, all, marked) {
+function makeRound(round, place, all, marked, name = "round") {
   const before = place ? all[place - 1].summary : null;
   const facts = [`${whole(round.prompt)} prompt`, round.cached ? `${whole(round.cached)} cached` : null, `${whole(round.tokens)} generated`, seconds(round.seconds), STOPS[round.stop] ?? round.stop, FORCED[round.forced] ?? null];
   const thought = el("details", { class: "thought" }, el("summary", {}, el("span", { class: "label" }, "Thought"), el("span", { class: "peek" }, text(line(round.thought, 160)) , round.thought ? null : el("i", {}, "empty"))));
@@ -209,7 +219,7 @@ function makeRound(round, place, all, marked) {
     body.replaceChildren(...pieces.map(([kind, piece]) => (kind === "same" ? el("span", {}, text(piece)) : el(kind === "new" ? "ins" : "del", {}, text(piece)))));
   };
   redraw();
-  const node = el("section", { class: "round", id: `round-${place + 1}` },
+  const node = el("section", { class: "round", id: `${name}-${place + 1}` },
     el("header", {}, el("h4", {}, `Round ${round.k}`), el("p", { class: "dim" }, facts.filter(Boolean).join(" · "))),
     thought,
     round.summary === null ? null : el("div", { class: "summary" }, el("p", { class: "label" }, "Summary", news), body),
