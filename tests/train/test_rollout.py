@@ -11,8 +11,9 @@ import pytest
 
 from inftythink.backends.base import Sampling
 from inftythink.backends.connect import SHIPPED
+from inftythink.cli.export import COMMAND, ExportConfig
 from inftythink.config import resolve
-from inftythink.errors import BackendError, UsageError
+from inftythink.errors import BackendError, InputError, UsageError
 from inftythink.grade.base import Grade
 from inftythink.protocol import Call, Outcome, Policy, Problem, Purpose, Round, Stop, Trajectory, exchanges, make_carry
 from inftythink.reasoner import Reasoner
@@ -27,6 +28,7 @@ from inftythink.train.rollout import (
     figures,
     grade_here,
     make_group,
+    read_rows,
     rows_of,
     sample,
     save_groups,
@@ -66,6 +68,11 @@ def test_a_sampler_that_tells_no_probabilities_is_refused():
     bare = dataclasses.replace(call((1,), (2,)), logprobs=None)
     with pytest.raises(BackendError, match="no token ids or log-probabilities"):
         list(rows_of(trajectory((bare,)), 1.0))
+
+
+def test_a_call_for_which_the_window_had_no_room_is_in_no_row():
+    made = trajectory((call((1, 2), (3,)),), (Call(REASON, Stop.LENGTH),), outcome=Outcome.TRUNCATED, correct=False)
+    assert [(row.k, row.completion_ids) for row in rows_of(made, -1.0)] == [(1, (3,))]
 
 
 def test_what_failed_is_in_no_row_and_what_is_malformed_is():
@@ -163,6 +170,22 @@ def test_what_was_sampled_is_written_down(tmp_path):
         assert json.loads(line)["completion_ids"] == other["completion_ids"] == list(row.completion_ids)
         assert len(other["logprobs"]) == len(other["sampled"]) == len(row.completion_ids)
         assert json.loads(line)["advantage"] == other["advantage"] == row.advantage
+
+
+def test_rows_are_made_of_what_was_written_down_too(tmp_path):
+    found, _, _, items = solved()
+    groups = [make_group(some, make_reward(("task",), 6), Advantage()) for some in found]
+    step = tmp_path / "rollouts" / "000001"
+    save_trajectories(step, items, (t for some in found for t in some))
+    with pytest.raises(InputError, match=r"there is no rewards\.jsonl"):
+        list(read_rows(step))
+    save_groups(step, groups)
+    rows = [row for group in groups for row in group.rows()]
+    assert list(read_rows(step)) == rows
+    COMMAND.run(ExportConfig(run=tmp_path, rows="parquet"))
+    assert len(pq.read_table(step / "rows.parquet")) == len(rows)
+    COMMAND.run(ExportConfig(run=step, rows="jsonl", output=tmp_path / "out"))
+    assert len((tmp_path / "out" / "rows.jsonl").read_text().splitlines()) == len(rows)
 
 
 def test_rounds_of_one_trajectory_grow_from_its_summaries():

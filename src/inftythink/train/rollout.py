@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from inftythink.errors import BackendError, UsageError
+from inftythink.errors import BackendError, InputError, UsageError
 from inftythink.protocol import Outcome, Trajectory
 from inftythink.reasoner import Reasoner
+from inftythink.store import read_json_lines, read_trajectories
 from inftythink.tasks.base import Item
 from inftythink.train.advantage import Advantage, advantages, has_spread
 
@@ -93,6 +94,8 @@ def rows_of(trajectory: Trajectory, advantage: float) -> Iterator[RoundRow]:
     for this in trajectory.rounds:
         begun: list[_Begun] = []
         for call in this.calls:
+            if not call.completion_tokens and call.token_ids is None:
+                continue  # the window had no room for this call: nothing was drawn
             if call.prompt_ids is None or call.token_ids is None or call.logprobs is None:
                 raise BackendError(
                     "the sampler told no token ids or log-probabilities, which training needs; use one that does"
@@ -228,6 +231,23 @@ def save_groups(folder: Path, groups: Iterable[Group]) -> None:
         for t, reward, advantage in zip(group.trajectories, group.rewards, group.advantages, strict=True)
     )
     _write_lines(folder / "rewards.jsonl", rows)
+
+
+def read_rows(run: Path) -> Iterator[RoundRow]:
+    """Yield the rows of a folder that ``save_trajectories`` and ``save_groups`` wrote: those of every advantage.
+
+    Raises ``InputError`` for a run that nobody rewarded, ``BackendError`` as ``rows_of`` does.
+    """
+    if not (run / "rewards.jsonl").is_file():
+        raise InputError(
+            f"{run}: there is no rewards.jsonl. Rows come from what 'inftythink rl' sampled (its rollouts/…); "
+            "an evaluation has no rewards of groups, and does not ask for log-probabilities"
+        )
+    worth = {(line["id"], line["sample"]): line["advantage"] for line in read_json_lines(run / "rewards.jsonl")}
+    for trajectory in read_trajectories(run):
+        advantage = worth.get((trajectory.problem.id, trajectory.sample))
+        if advantage is not None:
+            yield from rows_of(trajectory, advantage)
 
 
 def save_rows(path: Path, rows: Iterable[RoundRow]) -> None:
