@@ -31,7 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evals": {"protocol", "config", "reasoner", "tasks", "grade", "store"},
     "serve": {"protocol", "reasoner"},
     "clients": set(),
-    "report": {"protocol", "store", "evals"},
+    "report": {"protocol", "store", "evals", "train"},
+    "adapters": {"protocol", "config", "render", "backends", "reasoner", "grade", "tasks", "train"},
 }
 MAY_IMPORT["lab"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
@@ -43,7 +44,7 @@ HEAVY |= {"aiohttp", "rich", "yaml"}
 
 def modules(src: Path) -> dict[str, str]:
     """Dotted module name -> source, for every file of the package."""
-    names = {path: path.relative_to(src).with_suffix("").parts for path in sorted(src.rglob("*.py"))}
+    names = {path: path.relative_to(src).with_suffix("").parts for path in sorted((src / "inftythink").rglob("*.py"))}
     return {
         ".".join(parts[:-1] if parts[-1] == "__init__" else parts): path.read_text("utf-8")
         for path, parts in names.items()
@@ -139,6 +140,7 @@ def test_the_public_names_are_there() -> None:
 
 def test_every_module_imports_cleanly() -> None:
     left_out = {"inftythink.__main__", "inftythink.clients.langchain"}
+    left_out |= {"inftythink.adapters.verl", "inftythink.adapters.verifiers"}  # need engines of their own
     left_out |= {"inftythink.train.trainer"} if sys.version_info < (3, 11) else set()  # TRL
     names = [name for name in modules(SRC) if name not in left_out]
     code = f"import importlib\nfor name in {names}: importlib.import_module(name)"
