@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | test-engines | clean. Needs Python 3.11 or newer, make and git.
+# make setup | demo | test | lint | bench | test-engines | test-adapters | clean. Needs Python 3.11 or newer, make and git.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,9 +7,10 @@ READY := $(VENV)/.ready
 VLLM := .venv-vllm
 LLAMACPP := .venv-llamacpp
 ENGINES := $(VLLM) $(LLAMACPP)
+ADAPTERS := .venv-adapters
 # Tests of pages run where there is a browser for them.
 BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
-UNMARKED := not engine and not gpu$(if $(BROWSER),, and not browser)
+UNMARKED := not engine and not adapter and not gpu$(if $(BROWSER),, and not browser)
 PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
@@ -21,7 +22,7 @@ export INFTYTHINK_SCREENSHOTS ?= $(CURDIR)/build/screenshots
 # Python's interpreter is told apart from a user's own environment.
 unexport PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help setup demo test lint bench test-engines clean
+.PHONY: help setup demo test lint bench test-engines test-adapters clean
 
 help:
 	@echo "make setup         create $(VENV) with all that the demo and the tests need"
@@ -30,6 +31,7 @@ help:
 	@echo "make lint          lint and type check only"
 	@echo "make bench         measure speed and memory (minutes)"
 	@echo "make test-engines  test against real servers, vLLM and llama.cpp, each in an environment of its own"
+	@echo "make test-adapters test the adapters with verl and verifiers, in an environment of their own"
 	@echo "make clean         remove the environments and caches"
 
 setup: $(READY)
@@ -95,6 +97,20 @@ test-engines: setup $(VLLM)/.ready $(LLAMACPP)/.ready
 	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
 	  $(BIN)/python -m pytest -m engine tests/engines
 
+# verl without what only training needs (wandb, a compiler), and with a torch for CPUs.
+$(ADAPTERS)/.ready: Makefile | $(READY)
+	test -x $(ADAPTERS)/bin/python || $(PYTHON) -m venv $(ADAPTERS)
+	$(ADAPTERS)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 verifiers==0.4.0 \
+	  'transformers>=5.5.3,<5.11,!=5.6.0' 'tensordict>=0.8,<=0.10,!=0.9.0' ray hydra-core torchdata codetiming dill \
+	  pandas pyarrow datasets pillow fastapi cachetools TransferQueue accelerate peft jinja2 'math-verify[antlr4_13_2]' sympy \
+	  pytest pytest-asyncio pytest-timeout hypothesis
+	$(ADAPTERS)/bin/python -m pip install $(PIP_QUIET) --no-deps verl==0.9.1
+	$(ADAPTERS)/bin/python -m pip install $(PIP_QUIET) --no-deps -e .
+	touch $@
+
+test-adapters: setup $(ADAPTERS)/.ready
+	$(ADAPTERS)/bin/python -m pytest -m adapter tests/adapters
+
 clean:
-	rm -rf $(VENV) $(VLLM) $(LLAMACPP) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) $(ADAPTERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
