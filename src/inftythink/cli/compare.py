@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ def run(config: CompareConfig) -> None:
     if config.json:
         print(json.dumps({name: one.to_json() for name, one in found.items()}))
         return
-    console = Console(highlight=False)
+    # A file or a pipe has no width of its own, and a table folded to 80 columns cannot be read.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     console.print(f"A {config.runs[0]}\nB {config.runs[1]}", markup=False)
     console.print(_table(found))
     for name, one in found.items():
