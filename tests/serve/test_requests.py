@@ -9,11 +9,12 @@ import os
 import re
 
 import httpx
+import jsonschema_rs
 import psutil
 import pytest
 import requests
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -58,19 +59,50 @@ def test_the_description_is_true(served, path, mode):
     operation = next(iter(schemathesis.openapi.from_url(served.url + "/openapi.json")[path].values()))
     session = requests.Session()
 
-    @settings(
-        max_examples=max(10, COUNT // 20),
-        derandomize=True,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    @some(COUNT // 20)
     @given(case=operation.as_strategy(generation_mode=mode))
     def holds(case):
         case.call_and_validate(checks=CHECKS, session=session)
 
     holds()
     wait_until(lambda: served.busy == 0 and not served.server.streams, SLOW)
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["positive", "negative"])
+@pytest.mark.parametrize(("path", "question"), [("/v1/chat/completions", "messages"), ("/v1/responses", "input")])
+def test_what_is_described_is_what_is_accepted(served, path, question, mode):
+    """With a question that can be answered, so that the other fields decide."""
+    described = openapi(served.server.offer)
+    schema = described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    passed = jsonschema_rs.validator_for(schema["anyOf"].pop())
+    fits = jsonschema_rs.validator_for(schema)
+    operation = schemathesis.openapi.from_dict(described)[path]["POST"]
+    session, seen = requests.Session(), set()
+
+    @some(COUNT // 10)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def holds(case):
+        assume(isinstance(case.body, dict))
+        body = case.body | {question: [{"role": "user", "content": "hello"}]}
+        answer = session.post(served.url + path, json=body, timeout=SLOW)
+        if answer.status_code == 400 and answer.json()["error"]["param"] == "inftythink":
+            return  # limits that each are right, and together allow no round
+        assert (answer.status_code == 200) == (fits.is_valid(body) and not passed.is_valid(body)), answer.text
+        seen.add(answer.status_code)
+
+    holds()
+    assert 200 in seen
+    assert (400 in seen) == (mode is GenerationMode.NEGATIVE)
+
+
+def some(examples):
+    return settings(
+        max_examples=examples,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def test_a_request_with_every_field_fits_the_description_and_is_answered(served):
@@ -116,7 +148,8 @@ def test_no_request_makes_the_server_fail_or_leaves_anything_behind():
         wait_until(lambda: process.num_fds() <= descriptors, SLOW)
         assert process.memory_info().rss - memory < 30 * 2**20
         log = "".join(served.lines)
-        assert "Traceback" not in log
+        # Uvicorn answers a body with broken framing itself, and then is surprised by the answer of the application.
+        assert log.count("Traceback") == log.count("h11._util.LocalProtocolError"), log[log.find("Traceback") :][:5000]
         assert "this is a bug" not in log
 
 
