@@ -19,12 +19,12 @@ from verl.experimental.agent_loop.agent_loop import (
 )
 from verl.protocol import DataProto
 from verl.trainer.ppo.core_algos import AdvantageEstimator
+from verl.trainer.ppo.v1 import agent_loop_tq
 from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
-import inftythink.adapters.verl  # noqa: F401 - registers the agent loop
 from inftythink.backends.connect import SHIPPED
 from inftythink.errors import UsageError
 from inftythink.protocol import Outcome, Trajectory
@@ -76,7 +76,7 @@ def loop(servers: Any, trainer: Any = None, **settings: Any) -> Any:
 
     told = {"rounds": {"phi": PHI, "on_cut": "stop"}, "task": TASK, "task_settings": PROBLEMS} | settings
     return hydra.utils.instantiate(
-        config=OmegaConf.create(_agent_loop_registry["inftythink"] | told),
+        config=OmegaConf.create({"name": "inftythink", "_target_": "inftythink.adapters.verl.RoundsAgentLoop"} | told),
         trainer_config=DictConfigWrap(config=trainer or config()),
         server_manager=servers,
         tokenizer=AutoTokenizer.from_pretrained(SHIPPED),
@@ -163,6 +163,30 @@ def test_verl_gives_every_round_the_advantage_of_its_trajectory(found: list[list
         assert not told[mask == 0].any()
 
 
+def test_verls_worker_takes_the_list_and_gives_every_round_the_reward(
+    found: list[list[Trajectory]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put: dict[str, Any] = {}
+
+    async def keep(**told: Any) -> None:
+        put.update(told)
+
+    monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", keep)
+    worker = object.__new__(agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class)
+    worker.reward_loop_worker_handles = worker.processor = None
+    worker.distillation_enabled = False
+    trajectory = max((each for group in found for each in group), key=lambda each: len(each.rounds))
+    outputs, _ = run(trajectory)
+    told = row(trajectory, session_id=1, global_steps=3)
+    asyncio.run(worker._agent_loop_postprocess(outputs, False, **told))
+    assert put["keys"] == [f"u_1_{number}" for number in range(len(trajectory.rounds))]
+    for number, output in enumerate(outputs):
+        assert put["fields"]["rm_scores"][number][-1].item() == output.reward_score
+        assert put["fields"]["responses"][number].tolist() == output.response_ids
+        assert put["tags"][number]["min_global_steps"] == 3
+    asyncio.run(worker._agent_loop_postprocess([], False, **told))  # what has no verdict
+
+
 def test_what_has_no_verdict_has_no_outputs(found: list[list[Trajectory]]) -> None:
     servers = Servers(Script(found[0][0]), aborts=True)
     assert asyncio.run(loop(servers).run(dict(SAMPLING), **row(found[0][0]))) == []
@@ -187,6 +211,12 @@ def test_a_window_that_summaries_outgrew_ends_the_trajectory_as_at_inference(fou
     assert len(servers.requests) == 1
     assert [output.extra_fields["reward_extra_info"]["outcome"] for output in outputs] == ["truncated"]
     assert outputs[0].reward_score == 0.0
+
+
+def test_verls_registry_stays_as_it_is(found: list[list[Trajectory]]) -> None:
+    """A loop that registers itself replaces the settings in verl's registry by none, after the first trajectory."""
+    run(found[0][0])
+    assert "inftythink" not in _agent_loop_registry
 
 
 def test_settings_that_cannot_work_are_refused(found: list[list[Trajectory]]) -> None:

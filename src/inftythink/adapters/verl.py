@@ -27,7 +27,7 @@ from inftythink.train.rollout import rows_of, sample
 
 try:
     from omegaconf import OmegaConf
-    from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput, register
+    from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopMetrics, AgentLoopOutput
 except ImportError as error:
     raise missing("verl", "verl") from error
 
@@ -129,7 +129,7 @@ class Servers:
         )
 
 
-@register("inftythink")
+# Not registered with verl: that would take the place of what the file says, once the first loop was made.
 class RoundsAgentLoop(AgentLoopBase):  # type: ignore[misc]
     """Reasons in rounds with verl's servers; ``run`` returns an output for each round.
 

@@ -39,6 +39,7 @@ QUANTITIES = {
     "entropy": ("Entropy", "nats a token"),
 } | {f"share_{each.value}": (each.value.replace("_", " ").capitalize(), "% of trajectories") for each in Outcome}
 """What is drawn of a training's steps and examinations: title and unit."""
+_ALWAYS = ("reward", "accuracy", "rounds", "tokens", "entropy")
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -208,11 +209,11 @@ def _cost(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
 
 
 def _panels(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """Return what was told of a step, a panel for each quantity of ``QUANTITIES`` that differs from 0 somewhere."""
+    """Return what was told of the steps, a panel for each of ``QUANTITIES``; of shares those that are not always 0."""
     found: dict[str, list[Record]] = {}
     for quantity, (title, unit) in QUANTITIES.items():
         told = [record for record in records if record.get(quantity) is not None]
-        if any(record[quantity] for record in told):
+        if told and (quantity in _ALWAYS or any(record[quantity] for record in told)):
             scale = 100 if unit.startswith("%") else 1
             found[title] = [
                 {"run": record["run"], "step": record["step"], "value": scale * record[quantity], "unit": unit}

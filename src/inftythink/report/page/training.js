@@ -9,10 +9,10 @@ const QUANTITIES = [
   { key: "accuracy", title: "Accuracy", about: "Share of trajectories with a right answer, of those with a verdict.", unit: "accuracy, %", share: true, say: shareOf },
   { key: "rounds", title: "Rounds", about: "Mean of a trajectory.", unit: "rounds", say: number },
   { key: "tokens", title: "Tokens", about: "Mean of the tokens that a trajectory generated, over all its rounds.", unit: "tokens", say: whole },
-  { key: "masked", title: "Masked", about: "Share of tokens left out of the loss, because sampler and trainer disagree on them.", unit: "tokens, %", share: true, say: shareOf },
+  { key: "masked", title: "Masked", about: "Share of tokens left out of the loss, because sampler and trainer disagree on them.", unit: "tokens, %", share: true, say: shareOf, rare: true },
   { key: "entropy", title: "Entropy", about: "Mean of a token's distribution.", unit: "nats", say: number },
   ...Object.keys(OUTCOME_NAMES).map((outcome) => ({
-    key: `share_${outcome}`, title: `Ended: ${OUTCOME_NAMES[outcome]}`, about: "Share of the trajectories with a verdict.", unit: "trajectories, %", share: true, say: shareOf,
+    key: `share_${outcome}`, title: `Ended: ${OUTCOME_NAMES[outcome]}`, about: "Share of the trajectories with a verdict.", unit: "trajectories, %", share: true, say: shareOf, rare: true,
   })),
 ];
 const CHANGES = [
@@ -37,10 +37,10 @@ function trainingSection() {
   ];
 }
 
-/** One quantity over the steps, a line for each training; null where it was not told, or is 0 throughout. */
-function stepsChart(name, { key, title, about, unit, share: part, say }) {
+/** One quantity over the steps, a line for each training; null where it was not told, or is rare and 0 throughout. */
+function stepsChart(name, { key, title, about, unit, share: part, say, rare }) {
   const known = FIGURES[name].filter((record) => record[key] !== undefined && record[key] !== null);
-  if (!known.some((record) => record[key])) return null;
+  if (!known.length || (rare && !known.some((record) => record[key]))) return null;
   const numbers = known.map((record) => record.step);
   const values = known.map((record) => record[key]);
   const [first, last] = [Math.min(...numbers), Math.max(...numbers)];
