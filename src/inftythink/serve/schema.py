@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import inftythink
+from inftythink import __version__
 from inftythink.serve.fields import NOTHING, Field, Group, absent, properties
 from inftythink.serve.wire import (
     PLAIN,
@@ -71,7 +71,7 @@ def openapi(offer: Offer) -> dict[str, Any]:
     }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "inftythink serve", "version": inftythink.__version__},
+        "info": {"title": "inftythink serve", "version": __version__},
         "paths": paths,
         "components": {"schemas": _ANSWERS, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
