@@ -226,7 +226,8 @@ def _steps(axes: Any, records: list[Record], runs: Mapping[str, int]) -> None:
     for run, mine in _by(records, "run").items():
         look = _look(runs[run]) | ({"marker": None} if len(mine) > _MOST_MARKS else {})
         axes.plot([record["step"] for record in mine], [record["value"] for record in mine], label=_clean(run), **look)
-    axes.set(xlabel="step", ylabel=records[0]["unit"])
+    unit, least = records[0]["unit"], min(record["value"] for record in records)
+    axes.set(xlabel="step", ylabel=unit, ylim=(-2, 102) if unit.startswith("%") else (min(0, least), None))
     axes.xaxis.get_major_locator().set_params(integer=True)
     _legend(axes)
 

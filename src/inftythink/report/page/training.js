@@ -44,7 +44,7 @@ function stepsChart(name, { key, title, about, unit, share: part, say, rare }) {
   const numbers = known.map((record) => record.step);
   const values = known.map((record) => record[key]);
   const [first, last] = [Math.min(...numbers), Math.max(...numbers)];
-  const [low, high] = part ? [0, 1] : [Math.min(0, ...values), Math.max(0, ...values) * 1.05];
+  const [low, high] = part ? [0, 1] : [Math.min(0, ...values), Math.max(0, ...values) * 1.05 || 1];
   const series = TRAININGS.map(({ label }, place) => ({
     series: place, name: label, points: known.filter((record) => record.run === label).map((record) => ({ x: record.step, y: record[key], note: say(record[key]) })),
   })).filter(({ points }) => points.length);
