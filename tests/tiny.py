@@ -1,13 +1,22 @@
 """Small tokenizers that behave like the real ones, with imitations of real chat templates, and a small model."""
 
 import os
+import shutil
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from inftythink.backends.connect import SHIPPED
 
 WORDS = ("the", "think", "summary", "history", "user", "assistant", "system", "model", "answer", "is", "and", "so")
 
@@ -219,6 +228,21 @@ def taught(pairs: tuple[tuple[str, str], ...], steps: int = 150) -> LlamaForCaus
     said = {token for _, answer in rows for token in answer}
     never_say(model, set(range(len(tokenizer))) - said)
     return model.eval().to(torch.float64)
+
+
+def hobble(folder: Path, noise: float = 0.15) -> Path:
+    """Save the model that ships with noise on its weights, so that trajectories of one question differ.
+
+    ``noise`` is a share of each matrix's deviation.
+    """
+    model = AutoModelForCausalLM.from_pretrained(SHIPPED)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += noise * weight.std() * torch.randn(weight.shape, generator=generator)
+    shutil.copytree(SHIPPED, folder)
+    model.save_pretrained(folder)
+    return folder
 
 
 def never_say(model: LlamaForCausalLM, tokens: Iterable[int]) -> LlamaForCausalLM:

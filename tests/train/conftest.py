@@ -1,4 +1,4 @@
-"""A folder of converted data in the bytes' tokenizer, and settings of a model that learns it in seconds."""
+"""A folder of converted data in the bytes' tokenizer, and settings of models that learn in seconds."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from inftythink.data.form import instances, teach
 from inftythink.data.table import Shard
 from inftythink.protocol import Format, Problem, Trajectory
 from inftythink.render import Renderer
+from inftythink.tasks.base import TaskSettings
+from inftythink.train.rl_settings import Group, Questions, RlConfig, Rounds
 from inftythink.train.settings import Batch, Data, ModelSource, Optimizer, SftConfig
-from tests.tiny import bytes_tokenizer
+from tests.tiny import bytes_tokenizer, hobble
 
 if sys.version_info < (3, 11):  # TRL needs 3.11
-    collect_ignore = ["test_sft.py", "test_distributed.py"]
+    collect_ignore = ["test_sft.py", "test_distributed.py", "test_rl_distributed.py", "test_server.py"]
 
 SHAPE: dict[str, int | float | bool | str] = {
     "model_type": "llama",
@@ -79,4 +81,26 @@ def config(tmp_path, data_folder, tokenizer_folder) -> SftConfig:
         log_every=1,
         device="cpu",
         workers=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def hobbled(tmp_path_factory) -> Path:
+    return hobble(tmp_path_factory.mktemp("hobbled") / "model")
+
+
+@pytest.fixture
+def rl_config(tmp_path, hobbled) -> RlConfig:
+    return RlConfig(
+        output=tmp_path / "run",
+        model=ModelSource(path=str(hobbled)),
+        rounds=Rounds(phi=4),
+        train=Questions(task="automaton", settings=TaskSettings(problems=8, lines=(4, 6))),
+        group=Group(questions=2, samples=4, updates=2),
+        optimizer=Optimizer(rate=1e-4, schedule="linear", warmup=0.0),
+        steps=3,
+        micro_tokens=512,
+        checkpointing=False,
+        save_every=1,
+        device="cpu",
     )

@@ -2,60 +2,26 @@
 
 import dataclasses
 import json
-import shutil
 import sys
 
 import pytest
-import torch
 
-from inftythink.backends.connect import SHIPPED, trained_for
+from inftythink.backends.connect import trained_for
 from inftythink.config import dump, load_dumped
 from inftythink.errors import UsageError
 from inftythink.store import read_trajectories
 from inftythink.tasks.base import TaskSettings
 from inftythink.train.rl import train_rl
-from inftythink.train.rl_settings import Examination, Group, Loss, Questions, RlConfig, Rounds
-from inftythink.train.settings import Lora, ModelSource, Optimizer
+from inftythink.train.rl_settings import Examination, Group, Loss, RlConfig
+from inftythink.train.settings import Lora, ModelSource
 
 if sys.version_info < (3, 11):
     pytest.skip("TRL needs 3.11", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def hobbled(tmp_path_factory):
-    """Return the model that ships with noise on its weights."""
-    from transformers import AutoModelForCausalLM
-
-    folder = tmp_path_factory.mktemp("hobbled") / "model"
-    model = AutoModelForCausalLM.from_pretrained(SHIPPED)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight += NOISE * weight.std() * torch.randn(weight.shape, generator=generator)
-    shutil.copytree(SHIPPED, folder)
-    model.save_pretrained(folder)
-    return folder
-
-
-NOISE = 0.15
-"""Share of each matrix's deviation: enough for trajectories of one question to differ."""
-
-
 @pytest.fixture
-def config(tmp_path, hobbled):
-    return RlConfig(
-        output=tmp_path / "run",
-        model=ModelSource(path=str(hobbled)),
-        rounds=Rounds(phi=4),
-        train=Questions(task="automaton", settings=TaskSettings(problems=8, lines=(4, 6))),
-        group=Group(questions=2, samples=4, updates=2),
-        optimizer=Optimizer(rate=1e-4, schedule="linear", warmup=0.0),
-        steps=3,
-        micro_tokens=512,
-        checkpointing=False,
-        save_every=1,
-        device="cpu",
-    )
+def config(rl_config):
+    return rl_config
 
 
 class Stop(Exception):

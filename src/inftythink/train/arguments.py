@@ -7,7 +7,7 @@ from typing import Any
 
 from inftythink.errors import UsageError
 from inftythink.train.batches import Shape
-from inftythink.train.settings import Batch, Optimizer, SftConfig
+from inftythink.train.settings import Batch, Lora, ModelSource, Optimizer, SftConfig
 
 
 def shape_of(batch: Batch, max_length: int, packed: bool, processes: int) -> Shape:
@@ -38,11 +38,11 @@ def layout(config: SftConfig, on_gpu: bool) -> tuple[str, bool]:
     return attention, packing == "bfd" or (packing == "auto" and attention.startswith("flash"))
 
 
-def weights_dtype(config: SftConfig, on_gpu: bool) -> str:
+def weights_dtype(source: ModelSource, lora: Lora, on_gpu: bool) -> str:
     """Return the number type of the weights in training."""
-    if config.model.dtype != "auto":
-        return config.model.dtype
-    return "bfloat16" if config.lora.rank and on_gpu else "float32"
+    if source.dtype != "auto":
+        return source.dtype
+    return "bfloat16" if lora.rank and on_gpu else "float32"
 
 
 def trainer_arguments(

@@ -11,6 +11,15 @@ import yaml
 from inftythink import __version__
 from inftythink.backends.connect import TRAINED_FILE
 from inftythink.render import Renderer
+from inftythink.train.arguments import weights_dtype
+from inftythink.train.settings import Lora, ModelSource
+
+
+def number_type(trainer: Any, source: ModelSource, lora: Lora) -> Any:
+    """Return the number type of weights that leave training: bfloat16 after mixed precision, else their own."""
+    import torch
+
+    return torch.bfloat16 if trainer.args.bf16 else getattr(torch, weights_dtype(source, lora, on_gpu=False))
 
 
 def save_weights(trainer: Any, folder: Path, dtype: Any) -> None:
@@ -23,6 +32,24 @@ def save_weights(trainer: Any, folder: Path, dtype: Any) -> None:
     model.save_pretrained(folder, state_dict=state)
     if (folder / "config.json").is_file():  # adapters have none
         _tell_dtype(folder, dtype)
+
+
+def save_all(trainer: Any, folder: Path, dtype: Any) -> None:
+    """Write every weight by its name, a matrix that is tied to another too; every process calls this."""
+    from safetensors.torch import save_file
+
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    seen: set[int] = set()
+    for name, value in state.items():
+        value = value.detach().to(dtype if value.is_floating_point() else value.dtype).contiguous()
+        state[name] = value.clone() if value.data_ptr() in seen else value
+        seen.add(value.data_ptr())
+    part = folder / "model.safetensors.part"
+    save_file(state, part, metadata={"format": "pt"})
+    part.replace(folder / "model.safetensors")
 
 
 def merge(base: Any, adapter: Path, folder: Path, dtype: Any) -> None:

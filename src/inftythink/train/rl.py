@@ -6,24 +6,26 @@ OUTPUT/examinations/000010/ what was answered after step 10: problems.jsonl, tra
 OUTPUT/checkpoints/         needed to go on after an interruption
 OUTPUT/model/               the result: loads in transformers and in servers as any model does
 OUTPUT/adapter/             the adapters alone, when trained with LoRA
+OUTPUT/weights/             the last weights or adapters that a server was given, where one samples
 OUTPUT/metrics.json         the closing figures; OUTPUT/history.jsonl has the curve
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inftythink import config as settings
-from inftythink.errors import InputError, UsageError, missing
+from inftythink.errors import missing
 from inftythink.tasks.base import Item
+from inftythink.train.arguments import weights_dtype
+from inftythink.train.folder import Result, claim, last_checkpoint
 from inftythink.train.rl_run import Run, read_items
 from inftythink.train.rl_settings import RlConfig, fit
 from inftythink.train.rollout import Grading, grade_here
+from inftythink.train.server import make_sampler, nccl_arguments
 
 if TYPE_CHECKING:
     from inftythink.train.rl_trainer import RoundsTrainer
@@ -35,17 +37,12 @@ UNTOLD = ("time", "total_flos", "train_", "epoch", "num_tokens", "step_time")
 """Beginnings of names that the history leaves out: what a run repeated would not repeat, or what says nothing."""
 
 
-@dataclass(frozen=True)
-class RlResult:
+class RlResult(Result):
     """Where the model is, the closing figures of the run, and its curve.
 
     An entry of ``history`` has a ``step`` and the figures of that step (``reward, accuracy, rounds, tokens``, …), or
     those of an examination (``eval_accuracy``, …).
     """
-
-    path: Path
-    metrics: dict[str, Any]
-    history: list[dict[str, float]]
 
 
 def train_rl(
@@ -75,27 +72,16 @@ def train_rl(
     config = fit(config)
     state = PartialState(cpu=config.device == "cpu")
     if state.is_main_process:
-        _claim(config)
+        claim(config)
     state.wait_for_everyone()
     if (config.output / "metrics.json").is_file():
-        return _read_result(config.output)
+        return RlResult.read(config.output)
     asked = read_items(config.train.task, config.train.settings) if items is None else items
     if examined is None:
         task = config.examine.task
         examined = [] if task is None else read_items(task, config.examine.settings)
     run = Run(config, asked, examined, grading)
     return _finish(run, _trainer(run, state.device.type == "cuda", progress))
-
-
-def _claim(config: RlConfig) -> None:
-    """Make the output folder this run's. Raises ``UsageError`` when it belongs to a run with other settings."""
-    saved = config.output / "config.yaml"
-    if saved.exists():
-        changes = settings.difference(settings.load_dumped(RlConfig, saved), config)
-        if changes:
-            raise UsageError(f"{config.output}: refused, this run was {'; '.join(changes)}. Use another --output.")
-    config.output.mkdir(parents=True, exist_ok=True)
-    settings.dump(config, saved)
 
 
 def _trainer(run: Run, on_gpu: bool, progress: Progress | None) -> RoundsTrainer:
@@ -122,7 +108,11 @@ def _trainer(run: Run, on_gpu: bool, progress: Progress | None) -> RoundsTrainer
     )
     attention = "sdpa" if config.model.attention == "auto" else config.model.attention
     model = load_model(
-        config.model, dtype=_dtype(config, on_gpu), attention=attention, seed=config.seed, vocabulary=len(tokenizer)
+        config.model,
+        dtype=weights_dtype(config.model, config.lora, on_gpu),
+        attention=attention,
+        seed=config.seed,
+        vocabulary=len(tokenizer),
     )
     run.trainer = make_trainer(
         config,
@@ -134,20 +124,8 @@ def _trainer(run: Run, on_gpu: bool, progress: Progress | None) -> RoundsTrainer
         adapters=adapters(config.lora, model, []) if config.lora.rank else None,
         progress=progress,
     )
-    plugin = arguments.deepspeed_plugin
-    if run.trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3):
-        raise UsageError(
-            "the weights are divided among processes (FSDP, ZeRO-3), and no process can sample with its share: launch "
-            "with 'accelerate launch --multi_gpu', where every GPU holds the whole model"
-        )
+    run.sampler = make_sampler(config, run.trainer, run.renderer)
     return run.trainer
-
-
-def _dtype(config: RlConfig, on_gpu: bool) -> str:
-    """Return the number type of the weights in training."""
-    if config.model.dtype != "auto":
-        return config.model.dtype
-    return "bfloat16" if config.lora.rank and on_gpu else "float32"
 
 
 def _arguments(config: RlConfig, on_gpu: bool, examines: bool) -> dict[str, Any]:
@@ -171,16 +149,13 @@ def _arguments(config: RlConfig, on_gpu: bool, examines: bool) -> dict[str, Any]
         "save_steps": config.save_every * each or 1,  # between two rollouts, which are not saved
         "save_total_limit": config.keep,
         "report_to": list(config.report_to) or "none",
-    }
+    } | nccl_arguments(config.sampler, on_gpu)
 
 
 def _finish(run: Run, trainer: RoundsTrainer) -> RlResult:
     """Train to the end, examine, export, and write the figures last: they say that the run is whole."""
-    from transformers.trainer_utils import get_last_checkpoint
-
     config = run.config
-    folder = config.output / "checkpoints"
-    checkpoint = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    checkpoint = last_checkpoint(config.output)
     trainer.args.eval_on_start = trainer.args.eval_on_start and checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     log, last = trainer.state.log_history, trainer.state.global_step
@@ -192,7 +167,7 @@ def _finish(run: Run, trainer: RoundsTrainer) -> RlResult:
     _export(run, trainer, metrics)
     result = RlResult(config.output / "model", metrics, history)
     if trainer.is_world_process_zero():
-        _write_result(config.output, result)
+        result.write(config.output)
     trainer.accelerator.wait_for_everyone()
     return result
 
@@ -222,20 +197,18 @@ def _metrics(config: RlConfig, history: list[dict[str, float]]) -> dict[str, Any
 
 def _export(run: Run, trainer: RoundsTrainer, metrics: dict[str, Any]) -> None:
     """Write the model folder (and the adapters); every process calls this."""
-    import torch
-
-    from inftythink.train.export import merge, save_surroundings, save_weights
+    from inftythink.train.export import merge, number_type, save_surroundings, save_weights
     from inftythink.train.model import load_model
 
     config, tokenizer = run.config, trainer.processing_class
-    dtype = torch.bfloat16 if trainer.args.bf16 else getattr(torch, _dtype(config, on_gpu=False))
+    dtype = number_type(trainer, config.model, config.lora)
     folder = config.output / ("adapter" if config.lora.rank else "model")
     save_weights(trainer, folder, dtype)
     if not trainer.is_world_process_zero():
         return
     folders = [folder]
     if config.lora.rank and config.lora.merge:
-        name = _dtype(config, on_gpu=False)
+        name = weights_dtype(config.model, config.lora, on_gpu=False)
         base = load_model(config.model, dtype=name, attention="sdpa", seed=0, vocabulary=len(tokenizer))
         folders.append(config.output / "model")
         merge(base, folder, folders[-1], dtype)
@@ -258,21 +231,3 @@ def _card(config: RlConfig, metrics: dict[str, Any]) -> str:
         f"Reward: {' * '.join(config.reward)}. Configuration: `{settings.digest(config)}` (`config.yaml`).\n\n"
         f"| figure | |\n|---|---|\n{rows}\n"
     )
-
-
-def _write_result(output: Path, result: RlResult) -> None:
-    lines = "".join(json.dumps(entry) + "\n" for entry in result.history)
-    (output / "history.jsonl").write_text(lines, encoding="utf-8")
-    part = output / "metrics.json.part"
-    part.write_text(json.dumps(result.metrics, indent=2) + "\n", encoding="utf-8")
-    part.replace(output / "metrics.json")
-
-
-def _read_result(output: Path) -> RlResult:
-    """Return the result of a run that was finished. Raises ``InputError`` when its files are not whole."""
-    try:
-        metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-        lines = (output / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return RlResult(output / "model", metrics, [json.loads(line) for line in lines])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{output}: the files of a finished run cannot be read ({error})") from error

@@ -30,6 +30,7 @@ from inftythink.train.rollout import (
 if TYPE_CHECKING:
     from inftythink.render import Renderer
     from inftythink.train.rl_trainer import RoundsTrainer
+    from inftythink.train.sampler import Sampler
 
 
 def read_items(tasks: str, chosen: TaskSettings) -> list[Item]:
@@ -57,6 +58,8 @@ class Run:
         self.policy = policy_of(config.rounds, config.seed)
         self.renderer: Renderer
         self.trainer: RoundsTrainer
+        self.sampler: Sampler
+        self._sampled_after: int | None = None
 
     def roll_out(self, step: int) -> tuple[list[Group], dict[str, float]]:
         """Return the groups of a step, of all processes; write them down."""
@@ -107,16 +110,10 @@ class Run:
         """Return the graded trajectories of each question; each process samples its share, and has those of all."""
         from accelerate.utils import gather_object
 
-        from inftythink.train.sampler import InTurns, ready
-
         there = self.trainer.accelerator
         mine = items[there.process_index :: there.num_processes]
-        model = there.unwrap_model(self.trainer.model_wrapped)
-        model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        with ready(model):
-            backend = InTurns(
-                model, self.renderer, max_batch=self.config.max_batch, max_cache_tokens=self.config.cache_tokens
-            )
+        self._update()
+        with self.sampler.backend() as backend:
             seed = derive_seed(self.config.seed, *names)
             reasoner = Reasoner(
                 backend,
@@ -129,6 +126,13 @@ class Run:
             found = run_sync(_with(reasoner, mine, samples, self.grading))
         every: list[list[list[Trajectory]]] = gather_object([found])
         return [every[i % there.num_processes][i // there.num_processes] for i in range(len(items))]
+
+    def _update(self) -> None:
+        """Let the sampler take over the weights if an update changed them since it last did."""
+        updates = self.trainer.state.global_step
+        if self._sampled_after != updates:
+            self.sampler.update()
+            self._sampled_after = updates
 
 
 async def _with(reasoner: Reasoner, items: Sequence[Item], samples: int, grading: Grading) -> list[list[Trajectory]]:

@@ -68,6 +68,23 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Sampler:
+    """Where rounds are sampled. A vLLM server gets the weights of every update that is sampled with, once."""
+
+    kind: Literal["in_process", "server"] = option(
+        "in_process", "the processes that train sample too, or a vLLM server does", flag="--sampler"
+    )
+    url: str | None = option(None, "address of the vLLM server", flag="--base-url", metavar="URL", identity=False)
+    weights: Literal["folder", "nccl"] = option(
+        "folder", "how it gets weights: from a folder that it sees too, or over NCCL (GPUs only)", identity=False
+    )
+    folder: Path | None = option(
+        None, "that folder; the server sees it under the same name (default: OUTPUT/weights)", identity=False
+    )
+    timeout: float = option(600.0, "longest silence of the server in seconds", identity=False)
+
+
+@dataclass(frozen=True)
 class Loss:
     """The clipped surrogate, a mean over all generated tokens of all rounds."""
 
@@ -92,13 +109,14 @@ class RlConfig:
     decay: Decay = option("quadratic", "how efficiency falls with the rounds", flag="--decay")
     advantage: Advantage = option(Advantage(), "from rewards to advantages")
     loss: Loss = option(Loss(), "the loss")
+    sampler: Sampler = option(Sampler(), "where rounds are sampled")
     mismatch: Mismatch = option(Mismatch(), "where sampler and trainer disagree")
     optimizer: Optimizer = option(Optimizer(rate=1e-6, schedule="constant", warmup=0.0), "the optimizer")
     lora: Lora = option(Lora(), "adapters")
     steps: Count = option(100, "steps; each samples anew", flag="--steps")
     micro_tokens: Count = option(16384, "most tokens, padding included, that a device takes at once")
     checkpointing: bool = option(True, "compute activations again in the backward pass, which saves memory")
-    max_batch: Count = option(64, "sequences that a process generates at once", identity=False)
+    max_batch: Count = option(64, "sequences that a process generates, or asks a server for, at once", identity=False)
     cache_tokens: Count = option(131072, "key-value positions that they may take", identity=False)
     grade_timeout: float = option(10.0, "longest time to grade an answer, in seconds")
     grade_workers: Count = option(2, "processes that grade, of each process", identity=False)
@@ -123,6 +141,10 @@ class RlConfig:
             raise UsageError("group: questions and passes are at least 1, updates at least 1 and at most questions")
         if group.temperature <= 0:
             raise UsageError("group.temperature is to be above 0: greedy trajectories do not differ")
+        if (self.sampler.kind == "server") != (self.sampler.url is not None):
+            raise UsageError(
+                "sampler: --sampler server needs the address of a vLLM server (--base-url URL), and only it"
+            )
         if not 0 < self.loss.clip_low < 1 or self.loss.clip_high <= 0:
             raise UsageError("loss: clip_low is to be between 0 and 1, clip_high above 0")
         if not 0 <= self.mismatch.low < self.mismatch.high:

@@ -18,13 +18,13 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers import PrinterCallback, ProgressCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from inftythink.train.rl_loss import IGNORED, MicroBatch, share, surrogate
 from inftythink.train.rl_settings import RlConfig
 from inftythink.train.rollout import Group, RoundRow
-from inftythink.train.trainer import Progress
+from inftythink.train.trainer import Progress, Watch
 
 RollOut = Callable[[int], tuple[list[Group], dict[str, float]]]
 """Called by all processes with the number of a step; returns the groups of all of them, and figures to be logged."""
@@ -147,18 +147,6 @@ class RoundsTrainer(GRPOTrainer):  # type: ignore[misc]
         """Write no card beside checkpoints; the export has its own."""
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Passes each entry of the log on that tells of a step or an examination."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
-        """Tell of the entry that was just written."""
-        if state.is_world_process_zero and logs and ("reward" in logs or "eval_accuracy" in logs):
-            self._progress(state.global_step, state.max_steps, logs)
-
-
 def _number(some: list[int]) -> dict[str, int]:
     return {"update": some[0]}
 
@@ -202,7 +190,7 @@ def make_trainer(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     if progress:
-        trainer.add_callback(Watch(progress))
+        trainer.add_callback(Watch(progress, "reward", "eval_accuracy"))
     return trainer
 
 

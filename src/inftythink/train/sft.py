@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inftythink import config as settings
-from inftythink.errors import InputError, UsageError, missing
+from inftythink.errors import UsageError, missing
 from inftythink.train.arguments import layout, shape_of, trainer_arguments, weights_dtype
 from inftythink.train.batches import in_order, plan
+from inftythink.train.folder import Result, claim, last_checkpoint
 from inftythink.train.settings import Batch, Data, Lora, ModelSource, Optimizer, SftConfig
 
 if TYPE_CHECKING:
@@ -32,17 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["Batch", "Data", "Lora", "ModelSource", "Optimizer", "SftConfig", "SftResult", "train_sft"]
 
 
-@dataclass(frozen=True)
-class SftResult:
+class SftResult(Result):
     """Where the model is, the figures of the run, and its curve.
 
     ``metrics`` has, among others, ``rows, tokens, trained_tokens, rejected, steps, loss_first, loss_last, eval_loss``;
     an entry of ``history`` has a ``step`` and a ``loss`` (mean since the entry before) or an ``eval_loss``.
     """
-
-    path: Path
-    metrics: dict[str, Any]
-    history: list[dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -73,26 +69,15 @@ def train_sft(config: SftConfig, *, rows: Rows | None = None, progress: Progress
     state = PartialState(cpu=config.device == "cpu")
     output = config.output
     if state.is_main_process:
-        _claim(config)
+        claim(config)
     state.wait_for_everyone()
     if (output / "metrics.json").is_file():
-        return _read_result(output)
+        return SftResult.read(output)
     tokenizer, new_ids, renderer = _renderer(config)
     if rows is None:
         rows = _rows(config, tokenizer, renderer, state)
     trainer = _trainer(config, rows, tokenizer, new_ids, state, progress)
     return _finish(config, trainer, rows, new_ids, renderer)
-
-
-def _claim(config: SftConfig) -> None:
-    """Make the output folder this run's. Raises ``UsageError`` when it belongs to a run with other settings."""
-    saved = config.output / "config.yaml"
-    if saved.exists():
-        changes = settings.difference(settings.load_dumped(SftConfig, saved), config)
-        if changes:
-            raise UsageError(f"{config.output}: refused, this run was {'; '.join(changes)}. Use another --output.")
-    config.output.mkdir(parents=True, exist_ok=True)
-    settings.dump(config, saved)
 
 
 def _renderer(config: SftConfig) -> tuple[Any, list[int], Renderer]:
@@ -190,7 +175,7 @@ def _trainer(
     arguments = make_arguments(trainer_arguments(config, steps, accumulation, on_gpu, bool(checked)))
     model = load_model(
         config.model,
-        dtype=weights_dtype(config, on_gpu),
+        dtype=weights_dtype(config.model, config.lora, on_gpu),
         attention=attention,
         seed=config.seed,
         vocabulary=len(tokenizer),
@@ -211,7 +196,7 @@ def _trainer(
 
 def _finish(config: SftConfig, trainer: RowsTrainer, rows: Rows, new_ids: list[int], renderer: Renderer) -> SftResult:
     """Train to the end, evaluate, export, and write the figures last: they say that the run is whole."""
-    checkpoint = _last_checkpoint(config.output / "checkpoints")
+    checkpoint = last_checkpoint(config.output)
     trainer.args.eval_on_start = trainer.args.eval_on_start and checkpoint is None
     trainer.train(resume_from_checkpoint=checkpoint)
     log, step = trainer.state.log_history, trainer.state.global_step
@@ -222,15 +207,9 @@ def _finish(config: SftConfig, trainer: RowsTrainer, rows: Rows, new_ids: list[i
     _export(config, trainer, new_ids, renderer, metrics, history)
     result = SftResult(config.output / "model", metrics, history)
     if trainer.is_world_process_zero():
-        _write_result(config.output, result)
+        result.write(config.output)
     trainer.accelerator.wait_for_everyone()
     return result
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
 
 
 def _entry(logged: dict[str, float]) -> dict[str, float]:
@@ -265,20 +244,18 @@ def _export(
     history: list[dict[str, float]],
 ) -> None:
     """Write the model folder (and the adapters); every process calls this."""
-    import torch
-
-    from inftythink.train.export import card, merge, save_surroundings, save_weights
+    from inftythink.train.export import card, merge, number_type, save_surroundings, save_weights
     from inftythink.train.model import give_rows, load_model
 
     tokenizer = trainer.processing_class
-    dtype = torch.bfloat16 if trainer.args.bf16 else getattr(torch, weights_dtype(config, on_gpu=False))
+    dtype = number_type(trainer, config.model, config.lora)
     folder = config.output / ("adapter" if config.lora.rank else "model")
     save_weights(trainer, folder, dtype)
     if not trainer.is_world_process_zero():
         return
     folders = [folder]
     if config.lora.rank and config.lora.merge:
-        name = weights_dtype(config, on_gpu=False)
+        name = weights_dtype(config.model, config.lora, on_gpu=False)
         base = load_model(config.model, dtype=name, attention="sdpa", seed=0, vocabulary=len(tokenizer))
         give_rows(base, tokenizer, new_ids)
         folders.append(config.output / "model")
@@ -289,21 +266,3 @@ def _export(
     for each in folders:
         save_surroundings(each, tokenizer, renderer, facts)
         (each / "README.md").write_text(card(config.output.name, config.model.path, told, history), encoding="utf-8")
-
-
-def _write_result(output: Path, result: SftResult) -> None:
-    lines = "".join(json.dumps(entry) + "\n" for entry in result.history)
-    (output / "history.jsonl").write_text(lines, encoding="utf-8")
-    part = output / "metrics.json.part"
-    part.write_text(json.dumps(result.metrics, indent=2) + "\n", encoding="utf-8")
-    part.replace(output / "metrics.json")
-
-
-def _read_result(output: Path) -> SftResult:
-    """Return the result of a run that was finished. Raises ``InputError`` when its files are not whole."""
-    try:
-        metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-        lines = (output / "history.jsonl").read_text(encoding="utf-8").splitlines()
-        return SftResult(output / "model", metrics, [json.loads(line) for line in lines])
-    except (OSError, ValueError) as error:
-        raise InputError(f"{output}: the files of a finished run cannot be read ({error})") from error

@@ -95,14 +95,14 @@ class RowsTrainer(SFTTrainer):  # type: ignore[misc]
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Passes each entry of the history on."""
+    """Passes each entry of the log on that has one of ``names``."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, *names: str) -> None:
+        self._progress, self._names = progress, names
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         """Tell of the entry that was just written."""
-        if state.is_world_process_zero and logs and ("loss" in logs or "eval_loss" in logs):
+        if state.is_world_process_zero and logs and any(name in logs for name in self._names):
             self._progress(state.global_step, state.max_steps, logs)
 
 
@@ -142,7 +142,7 @@ def make_trainer(
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     if progress:
-        trainer.add_callback(Watch(progress))
+        trainer.add_callback(Watch(progress, "loss", "eval_loss"))
     return trainer
 
 
