@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | test-engines | test-adapters | clean. Needs Python 3.11 or newer, make and git.
+# make setup | demo | test | lint | bench | test-engines | test-clients | test-adapters | clean. Needs Python 3.11 or newer, make and git.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,10 +7,11 @@ READY := $(VENV)/.ready
 VLLM := .venv-vllm
 LLAMACPP := .venv-llamacpp
 ENGINES := $(VLLM) $(LLAMACPP)
+CLIENTS := .venv-clients
 ADAPTERS := .venv-adapters
 # Tests of pages run where there is a browser for them.
 BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
-UNMARKED := not engine and not adapter and not gpu$(if $(BROWSER),, and not browser)
+UNMARKED := not engine and not client and not adapter and not gpu$(if $(BROWSER),, and not browser)
 PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
@@ -22,7 +23,7 @@ export INFTYTHINK_SCREENSHOTS ?= $(CURDIR)/build/screenshots
 # Python's interpreter is told apart from a user's own environment.
 unexport PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help setup demo test lint bench test-engines test-adapters clean
+.PHONY: help setup demo test lint bench test-engines test-clients test-adapters clean
 
 help:
 	@echo "make setup         create $(VENV) with all that the demo and the tests need"
@@ -31,6 +32,7 @@ help:
 	@echo "make lint          lint and type check only"
 	@echo "make bench         measure speed and memory (minutes)"
 	@echo "make test-engines  test against real servers, vLLM and llama.cpp, each in an environment of its own"
+	@echo "make test-clients  test with real clients (LangChain, lm-eval, inspect-ai) in front of those and our own models"
 	@echo "make test-adapters test the adapters with verl and verifiers, in an environment of their own"
 	@echo "make clean         remove the environments and caches"
 
@@ -97,6 +99,20 @@ test-engines: setup $(VLLM)/.ready $(LLAMACPP)/.ready
 	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
 	  $(BIN)/python -m pytest -m engine tests/engines
 
+# The clients are as their packages have them; of this package they get what LangChain needs.
+$(CLIENTS)/.ready: Makefile | $(READY)
+	test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	$(CLIENTS)/bin/python -m pip install $(PIP_QUIET) 'lm-eval[api]==0.4.13' inspect-ai==0.3.285 \
+	  langchain-openai==1.7.4 langchain-core==1.8.3 openai==3.57.0
+	$(CLIENTS)/bin/python -m pip install $(PIP_QUIET) --no-deps -e .
+	touch $@
+
+test-clients: setup $(CLIENTS)/.ready $(VLLM)/.ready $(LLAMACPP)/.ready
+	INFTYTHINK_CLIENTS_PYTHON=$(CURDIR)/$(CLIENTS)/bin/python \
+	  INFTYTHINK_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python INFTYTHINK_VLLM_MODEL=$(MODEL) \
+	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
+	  $(BIN)/python -m pytest -m client tests/clients
+
 # verl without what only training needs (wandb, a compiler), and with a torch for CPUs.
 $(ADAPTERS)/.ready: Makefile | $(READY)
 	test -x $(ADAPTERS)/bin/python || $(PYTHON) -m venv $(ADAPTERS)
@@ -112,5 +128,5 @@ test-adapters: setup $(ADAPTERS)/.ready
 	$(ADAPTERS)/bin/python -m pytest -m adapter tests/adapters
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(LLAMACPP) $(ADAPTERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) $(CLIENTS) $(ADAPTERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
