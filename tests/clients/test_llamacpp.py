@@ -13,7 +13,7 @@ import pytest
 
 from tests import engines
 from tests.clients.contract import ClientContract
-from tests.clients.places import Place, short_rounds
+from tests.clients.places import Place, client, short_rounds
 from tests.engines.server import Server, free_port
 
 pytestmark = [pytest.mark.client, pytest.mark.timeout(1800)]
@@ -33,4 +33,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 class TestClients(ClientContract):
-    pass
+    def test_langchain_with_a_schema(self, place: Place) -> None:
+        """What is passed through to the upstream, without rounds, is a message of the same class."""
+        ways = client("with_schema.py", place)
+        assert {name: type(way["steps"]) for name, way in ways.items()} == {"invoke": int, "stream": int}
