@@ -3,11 +3,13 @@
     python benchmarks/rl.py --output runs/rl-task --seed 0
     python benchmarks/rl.py --output runs/rl-short --seed 0 --reward task efficiency --start runs/rl-task/start
 
-The model is fine-tuned for ``--start-steps`` steps only, on rounds of one line and of two (the window has room for
-two), mixed: it has learnt the format, errs often, and summarises sooner than it must. Then it is trained on puzzles
-that are not held out, of 2 to 4.5 windows, and examined greedily on held-out ones with held-out states: of these
-lengths ("near"), and three times longer ("far"). Written: OUTPUT/results.json, and the run in OUTPUT/run, whose curves
-``inftythink report`` draws.
+The model is fine-tuned for the first number of ``--start-steps`` after which 20 to 60% are right, on rounds of one line
+and of three (the window has room for three), mixed: it has learnt the format, errs often, and summarises sooner than it
+must. Then it is trained on puzzles that are not held out, of 3 to 8 windows, and examined greedily on held-out ones
+with held-out states: of these lengths ("near"), and three times longer ("far"). With ``--timing``, the near ones also
+when rounds end after a fixed or a random number of tokens instead of where the model decides, and with a rule's
+summaries (the last whole line) in place of the model's. Written: OUTPUT/results.json, and the run in OUTPUT/run, whose
+curves ``inftythink report`` draws.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
@@ -23,16 +26,20 @@ from typing import Any
 
 import torch
 
+from inftythink.backends.base import Backend, Capabilities, Delta, Request, Sampling
+from inftythink.backends.transformers import Transformers
 from inftythink.lab.data import Drawing
 from inftythink.lab.evaluate import Setup, interval, records, solve
 from inftythink.lab.plan import ETA, GAMMA, WINDOW, DataSet, Model, Plan
 from inftythink.lab.problems import Sized, problems
 from inftythink.lab.run import run as carry_out
-from inftythink.protocol import Problem
+from inftythink.lab.tokenizer import make_tokenizer
+from inftythink.protocol import Completion, Policy, Problem, Trajectory
+from inftythink.reasoner import Reasoner, run_sync
 from inftythink.render import Renderer
 from inftythink.tasks.base import Item
 from inftythink.tasks.laboratory import grade_puzzle
-from inftythink.tasks.puzzle import Family, families, held_out_question
+from inftythink.tasks.puzzle import Family, families, grade, held_out_question
 from inftythink.train.rl import RlConfig, train_rl
 from inftythink.train.rl_settings import Examination, Group, Questions, Rounds
 from inftythink.train.settings import ModelSource, Optimizer
@@ -40,11 +47,14 @@ from inftythink.train.settings import ModelSource, Optimizer
 ONE_LINE = 28
 """An eta in which one line of the automaton has room."""
 
-NEAR, FAR = (2.0, 4.5), (6.0, 13.5)
-LINES = (12, 24)
-"""Lines of reasoning of a puzzle that is trained on: about 2 to 4.5 windows."""
+NEAR, FAR = (3.0, 8.0), (9.0, 24.0)
+LINES = (16, 44)
+"""Lines of reasoning of a puzzle that is trained on: about 3 to 8 windows."""
 
-MOST_ROUNDS = {NEAR: 36, FAR: 108}
+BAND = (0.2, 0.6)
+"""Accuracy at the start."""
+
+MOST_ROUNDS = {NEAR: 56, FAR: 168}
 """More than rounds of one line need."""
 
 
@@ -53,23 +63,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="folder of a start that was made before (default: OUTPUT/start)")
-    parser.add_argument("--start-steps", type=int, default=800)
+    parser.add_argument("--start-steps", type=int, nargs="+", default=[1300, 1500, 1700, 2000])
     parser.add_argument("--family", default="automaton")
     parser.add_argument("--reward", nargs="+", default=["task"])
     parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--every", type=int, default=10, help="steps between examinations")
     parser.add_argument("--problems", type=int, default=300, help="of an examination before and after")
+    parser.add_argument("--timing", action="store_true", help="also: when to summarise, and what, before and after")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     family = next(kind for kind in families() if kind.name == asked.family)
-    start = undertrained(asked.start or asked.output / "start", family, asked.start_steps, asked.seed)
-    renderer = Renderer.load(start)
+    renderer = Renderer(make_tokenizer())
     examined = {
         span: problems(family, span, asked.problems, renderer=renderer, window=WINDOW, seed=asked.seed)
         for span in (NEAR, FAR)
     }
+    start = undertrained(asked.start or asked.output / "start", family, asked.start_steps, asked.seed, examined[NEAR])
     before = {name(span): examine(start, examined[span], span) for span in examined}
     print("before:", told(before), flush=True)
     began = monotonic()
@@ -84,6 +95,14 @@ def main() -> None:
     print(f"after {asked.steps} steps, {seconds:.0f} s:", told(after))
     found = {"seed": asked.seed, "reward": asked.reward, "steps": asked.steps, "seconds": seconds}
     found |= {"before": before, "after": after, "history": result.history}
+    if asked.timing:
+        found["timing"] = {
+            f"{when}, {timing}, {summaries} summaries": figures
+            for when, model in (("before", start), ("after", result.path))
+            for (timing, summaries), figures in timings(model, examined[NEAR], asked.seed).items()
+        }
+        for which, figures in found["timing"].items():
+            print(told({which: figures}))
     (asked.output / "results.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
@@ -114,13 +133,20 @@ def settings(asked: argparse.Namespace, start: Path) -> RlConfig:
     )
 
 
-def undertrained(folder: Path, family: Family, steps: int, seed: int) -> Path:
-    """Fine-tune a model from nothing for a few steps, through the laboratory; return its folder."""
+def undertrained(folder: Path, family: Family, some: Sequence[int], seed: int, asked: Sequence[Sized]) -> Path:
+    """Fine-tune a model from nothing, through the laboratory; return the folder of the first that is in the band."""
     drawings = (Drawing(family.name, 2400, (2, 40)), Drawing(family.name, 300, (40, 320)))
     data = tuple(DataSet(f"eta-{eta}", drawings, eta, seed=seed) for eta in (ONE_LINE, ETA))
-    model = Model("start", ((data[0].name, 1.0), (data[1].name, 1.0)), steps, eta=ETA, gamma=GAMMA, seed=seed)
-    carry_out(Plan("start", data, (model,), ()), folder, 1, print)
-    return folder / "models/start/model"
+    for steps in some:
+        rows = tuple((each.name, 1.0) for each in data)
+        model = Model(f"start-{steps}", rows, steps, eta=ETA, gamma=GAMMA, seed=seed)
+        carry_out(Plan("start", data, (model,), ()), folder, 1, print)
+        made = folder / f"models/{model.name}/model"
+        right = examine(made, asked[:100], NEAR)["accuracy"]
+        print(f"{steps} steps: {right:.0%} right", flush=True)
+        if BAND[0] <= right <= BAND[1]:
+            return made
+    raise SystemExit(f"none of {some} steps of fine-tuning leads to an accuracy within {BAND}")
 
 
 def drawn(family: Family, number: int, seed: int) -> list[Item]:
@@ -136,7 +162,11 @@ def drawn(family: Family, number: int, seed: int) -> list[Item]:
 
 def examine(model: Path, asked: Sequence[Sized], span: tuple[float, float]) -> dict[str, Any]:
     """Return accuracy with its 95% interval, mean rounds and mean tokens, decoded greedily."""
-    solved = solve(model, asked, Setup("summary", WINDOW, ETA, GAMMA, MOST_ROUNDS[span]))
+    return figures_of(solve(model, asked, Setup("summary", WINDOW, ETA, GAMMA, MOST_ROUNDS[span])), asked)
+
+
+def figures_of(solved: Sequence[Trajectory], asked: Sequence[Sized]) -> dict[str, Any]:
+    """Return what graded trajectories amount to."""
     rows = records(solved, asked)
     right, number = sum(row.correct for row in rows), len(rows)
     return {
@@ -146,6 +176,76 @@ def examine(model: Path, asked: Sequence[Sized], span: tuple[float, float]) -> d
         "tokens": sum(row.tokens for row in rows) / number,
         "problems": number,
     }
+
+
+TIMINGS: dict[str, tuple[int, int] | None] = {"adaptive": None, "fixed": (50, 50), "random": (20, ETA)}
+"""Tokens of thought after which a round is summarised. A line has 21: 50 falls within one."""
+
+
+def timings(model: Path, asked: Sequence[Sized], seed: int) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the figures by who decides when to summarise, and by whose summaries are carried."""
+    found = {}
+    for timing, between in TIMINGS.items():
+        for summaries in ("own", "perfect"):
+            renderer = Renderer.load(model)
+            backend: Backend = Transformers(model, renderer, max_batch=128, max_cache_tokens=128 * WINDOW)
+            backend = Perfect(backend) if summaries == "perfect" else backend
+            policy = Policy(ETA, GAMMA, MOST_ROUNDS[NEAR], interval=between, on_cut="stop", on_limit="stop", seed=seed)
+            reasoner = Reasoner(backend, "summary", policy, Sampling(0.0), slots=256)
+            solved = [
+                replace(each, grade=grade(each.problem.question, each.conclusion).to_json())
+                for each in run_sync(_solve(reasoner, asked))
+            ]
+            found[timing, summaries] = figures_of(solved, asked)
+    return found
+
+
+async def _solve(reasoner: Reasoner, asked: Sequence[Sized]) -> list[Trajectory]:
+    async with reasoner:
+        return await reasoner.solve_many(sized.problem for sized in asked)
+
+
+class Perfect:
+    """A backend whose summaries are a rule's: the last whole line that was thought, else what was carried already."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.name = f"{backend.name} (a rule's summaries)"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the backend behind it."""
+        return self._backend.capabilities
+
+    async def start(self) -> None:
+        """Start the backend behind it."""
+        await self._backend.start()
+
+    async def aclose(self) -> None:
+        """Close the backend behind it."""
+        await self._backend.aclose()
+
+    async def stream(self, request: Request) -> AsyncIterator[Delta | Completion]:
+        """Generate, in one piece."""
+        yield await self.complete(request)
+
+    async def complete(self, request: Request) -> Completion:
+        """Generate, and put the rule's summary in the place of the model's."""
+        done = await self._backend.complete(request)
+        before = "".join(part.text for part in request.prompt.prefill)
+        summary = _SUMMARY.search(before + done.text)
+        if summary is None or summary.end(1) <= len(before):
+            return done
+        lines = _LINE.findall((before + done.text)[: summary.start()])
+        if not lines:
+            return done
+        start = max(0, summary.start(1) - len(before))
+        text = f"{done.text[:start]}{lines[-1]}{done.text[summary.end(1) - len(before) :]}"
+        return replace(done, text=text, token_ids=None, logprobs=None)
+
+
+_SUMMARY = re.compile(r"<summary>\n(.*?)\n</summary>", re.DOTALL)
+_LINE = re.compile(r"^Left \d{3}\|[.#]{15}$", re.MULTILINE)
 
 
 def name(span: tuple[float, float]) -> str:

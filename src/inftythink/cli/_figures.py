@@ -14,8 +14,7 @@ Figures = Mapping[str, Any]
 
 def show(figures: Figures, console: Console | None = None) -> None:
     """Print what ``evals.metrics.summary`` returned: accuracy and cost of each task, outcomes, and what FAILED."""
-    # A file or a pipe has no width of its own, and a table folded to 80 columns cannot be read.
-    console = console or Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = console or wide_console()
     blocks: dict[str, Figures] = dict(figures["tasks"])
     if len(blocks) > 1:
         blocks["all"] = figures["all"]
@@ -27,6 +26,11 @@ def show(figures: Figures, console: Console | None = None) -> None:
     for name, block in figures["tasks"].items():
         for cause, number in block["failures"].items():
             console.print(f"FAILED {name}: {number} × {cause}; not counted as wrong", markup=False, style="bold red")
+
+
+def wide_console() -> Console:
+    """Return a console for tables: a file or a pipe has no width, and what is folded to 80 columns cannot be read."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def _table(first: str, *names: str) -> Table:

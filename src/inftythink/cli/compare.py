@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +28,7 @@ class CompareConfig:
 
 def run(config: CompareConfig) -> None:
     """Compare run B with run A, problem by problem."""
-    from rich.console import Console
-
+    from inftythink.cli._figures import wide_console
     from inftythink.evals.compare import by_task, compare
     from inftythink.evals.rows import rows
 
@@ -44,8 +42,7 @@ def run(config: CompareConfig) -> None:
     if config.json:
         print(json.dumps({name: one.to_json() for name, one in found.items()}))
         return
-    # A file or a pipe has no width of its own, and a table folded to 80 columns cannot be read.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = wide_console()
     console.print(f"A {config.runs[0]}\nB {config.runs[1]}", markup=False)
     console.print(_table(found))
     for name, one in found.items():

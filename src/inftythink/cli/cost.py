@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +120,9 @@ def _plain(each: Cost) -> dict[str, Any]:
 
 def _show(config: CostConfig, setting: Setting, chain: Cost, rounds: dict[int, Cost], best: dict[str, int]) -> None:
     from rich.box import SIMPLE_HEAD
-    from rich.console import Console
     from rich.table import Table
+
+    from inftythink.cli._figures import wide_console
 
     device = setting.device
     table = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -146,7 +146,7 @@ def _show(config: CostConfig, setting: Setting, chain: Cost, rounds: dict[int, C
     for eta, each in rounds.items():
         name = f"* {eta:,}" if eta == best[config.by] else f"{eta:,}"
         table.add_row(*_cells(name, each, chain), style="bold" if eta == config.eta else None)
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = wide_console()
     console.print(
         f"{config.model}: {config.tokens:,} tokens of reasoning, question {config.question:,}, gamma {config.gamma:,}\n"
         f"{device.name} ({device.bandwidth / 1e9:,.0f} GB/s, {device.flops / 1e12:,.0f} TFLOPS, "

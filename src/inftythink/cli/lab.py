@@ -66,8 +66,9 @@ def run(config: LabConfig) -> None:
 
 
 def _show(lines: list[dict[str, Any]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from inftythink.cli._figures import wide_console
 
     shown = Table("method", "puzzles", "windows", "right, % [95% interval]", "problems", "no answer")
     for line in lines:
@@ -80,7 +81,7 @@ def _show(lines: list[dict[str, Any]]) -> None:
             f"{line['problems']:,}",
             str(line["not_answered"]),
         )
-    Console().print(shown)
+    wide_console().print(shown)
 
 
 COMMAND = Command(

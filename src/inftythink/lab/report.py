@@ -190,9 +190,9 @@ def _write_csv(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 _STYLE = """
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:68rem;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-td,th{padding:.2rem .8rem;text-align:right;border-bottom:1px solid #8884}
+td,th{padding:.2rem .8rem;text-align:right;white-space:nowrap;border-bottom:1px solid #8884}
 td:nth-child(-n+2),th:nth-child(-n+2){text-align:left}
 .plot{background:#fff;border-radius:.5rem;margin:1rem 0;overflow-x:auto}.plot svg{max-width:100%;height:auto}
 div.wide{overflow-x:auto}p.dim{opacity:.7}
