@@ -80,6 +80,7 @@ bench: setup
 	$(BIN)/python benchmarks/fidelity.py --traces $(TRACES)
 	$(BIN)/python benchmarks/parity.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/serve.py
+	$(BIN)/python benchmarks/load.py
 
 # vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB.
 $(VLLM)/.ready: Makefile | $(READY)
