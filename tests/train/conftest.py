@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -104,3 +105,15 @@ def rl_config(tmp_path, hobbled) -> RlConfig:
         save_every=1,
         device="cpu",
     )
+
+
+@pytest.fixture(scope="session")
+def noisy(tmp_path_factory) -> Path:
+    """Return the model with so much noise that its trajectories differ, and none is right."""
+    return hobble(tmp_path_factory.mktemp("noisy") / "model", 0.2)
+
+
+@pytest.fixture
+def moving_config(rl_config, noisy) -> RlConfig:
+    """Return a run whose every update moves the weights."""
+    return dataclasses.replace(rl_config, model=ModelSource(path=str(noisy)), reward=("tests.train.vllm:odd",))

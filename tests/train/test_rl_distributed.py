@@ -71,9 +71,9 @@ def together(tmp_path_factory):
 
 
 @pytest.fixture
-def two(rl_config, together):
+def two(moving_config, together):
     """Return the configuration of a run that two processes made without a break, and their reports."""
-    config = dataclasses.replace(rl_config, output=together)
+    config = dataclasses.replace(moving_config, output=together)
     name = together.with_name("run-report")
     if not (together / "metrics.json").exists():
         finished(config, "--gradients")
@@ -86,21 +86,21 @@ def test_gradients_of_unequal_shares_are_those_of_the_formula(two):
 
 
 @pytest.mark.timeout(600)
-def test_two_processes_learn_as_one(two, rl_config):
+def test_two_processes_learn_as_one(two, moving_config):
     config, reports = two
-    assert any(entry["grad_norm"] > 0 for entry in history(config))
+    assert all(entry["grad_norm"] > 0 for entry in history(config))
     assert [report["processes"] for report in reports] == [2, 2]
     assert reports[0]["weights"] == reports[1]["weights"]
-    train_rl(rl_config)
-    assert len(history(rl_config)) == len(history(config)) == 3
-    for one, both in zip(history(rl_config), history(config), strict=True):
-        assert both == pytest.approx(one, rel=1e-3, abs=1e-6)
-    assert (weights(rl_config) - weights(config)).abs().max() < 1e-4  # one step's learning rate
+    train_rl(moving_config)
+    assert len(history(moving_config)) == len(history(config)) == 3
+    for one, both in zip(history(moving_config), history(config), strict=True):
+        assert both == pytest.approx(one, rel=1e-4, abs=1e-6)
+    assert (weights(moving_config) - weights(config)).abs().max() < 1e-4  # one step's learning rate
 
 
 @pytest.mark.timeout(600)
-def test_processes_that_were_killed_go_on_to_the_same_weights(two, rl_config):
-    config = dataclasses.replace(rl_config, output=rl_config.output.with_name("killed"))
+def test_processes_that_were_killed_go_on_to_the_same_weights(two, moving_config):
+    config = dataclasses.replace(moving_config, output=moving_config.output.with_name("killed"))
     process, name = launch(config)
     while not list(config.output.glob("checkpoints/checkpoint-*/trainer_state.json")):
         assert process.poll() is None, process.communicate()[0][-4000:]
@@ -117,9 +117,9 @@ def test_processes_that_were_killed_go_on_to_the_same_weights(two, rl_config):
 
 
 @pytest.mark.timeout(600)
-def test_every_process_asks_the_server_and_the_first_gives_it_weights(rl_config, hobbled):
-    with in_thread(FakeVllm(hobbled)) as server:
-        config = sampled_by(server, dataclasses.replace(rl_config, reward=("tests.train.vllm:odd",), save_every=0))
+def test_every_process_asks_the_server_and_the_first_gives_it_weights(moving_config, noisy):
+    with in_thread(FakeVllm(noisy)) as server:
+        config = sampled_by(server, dataclasses.replace(moving_config, save_every=0))
         reports = finished(config)
     assert reports[0]["weights"] == reports[1]["weights"]
     assert server.calls.count("/collective_rpc") == config.steps
@@ -127,11 +127,11 @@ def test_every_process_asks_the_server_and_the_first_gives_it_weights(rl_config,
 
 
 @pytest.mark.timeout(600)
-def test_divided_weights_learn_as_whole_ones(two, rl_config):
-    config = dataclasses.replace(rl_config, output=rl_config.output.with_name("divided"), save_every=0)
+def test_divided_weights_learn_as_whole_ones(two, moving_config):
+    config = dataclasses.replace(moving_config, output=moving_config.output.with_name("divided"), save_every=0)
     reports = finished(config, "--gradients", how=FSDP)
     check_shares(reports, "FSDPLlamaForCausalLM", divided=True)
     assert reports[0]["weights"] == reports[1]["weights"]
     for one, divided in zip(history(two[0]), history(config), strict=True):
-        assert divided == pytest.approx(one, rel=1e-3, abs=1e-6)
+        assert divided == pytest.approx(one, rel=1e-4, abs=1e-6)
     assert (weights(two[0]) - weights(config)).abs().max() < 1e-4

@@ -14,24 +14,17 @@ from inftythink.train.rl import train_rl
 from inftythink.train.rl_settings import Examination, Group, Sampler
 from inftythink.train.settings import Lora, Optimizer
 from tests.servers import in_thread
-from tests.tiny import hobble
 from tests.train.vllm import FakeVllm
 
 if sys.version_info < (3, 11):
     pytest.skip("TRL needs 3.11", allow_module_level=True)
 
 
-@pytest.fixture(scope="module")
-def hobbled(tmp_path_factory):
-    """Return the model that ships with more noise: no two trajectories of it are the same."""
-    return hobble(tmp_path_factory.mktemp("hobbled") / "model", 0.2)
-
-
 @pytest.fixture
-def config(rl_config):
+def config(moving_config):
     """Return a run whose updates move the weights far enough for old ones to be noticed."""
-    changes = {"group": Group(questions=2, samples=4), "reward": ("tests.train.vllm:odd",), "save_every": 0}
-    return dataclasses.replace(rl_config, optimizer=Optimizer(rate=1e-3, schedule="constant", warmup=0.0), **changes)
+    optimizer = Optimizer(rate=1e-3, schedule="constant", warmup=0.0)
+    return dataclasses.replace(moving_config, group=Group(questions=2, samples=4), optimizer=optimizer, save_every=0)
 
 
 def sampled_by(server, config, **changes):
@@ -39,9 +32,9 @@ def sampled_by(server, config, **changes):
 
 
 @pytest.mark.timeout(600)
-def test_a_server_samples_with_the_weights_of_every_update(config, hobbled):
+def test_a_server_samples_with_the_weights_of_every_update(config, noisy):
     examine = Examination(task="automaton", settings=TaskSettings(problems=2, lines=(4, 6), seed=5))
-    with in_thread(FakeVllm(hobbled)) as server:
+    with in_thread(FakeVllm(noisy)) as server:
         result = train_rl(sampled_by(server, dataclasses.replace(config, examine=examine)))
     steps = [entry for entry in result.history if "reward" in entry]
     assert all(entry["grad_norm"] > 0 for entry in steps)
@@ -54,16 +47,16 @@ def test_a_server_samples_with_the_weights_of_every_update(config, hobbled):
 
 
 @pytest.mark.timeout(600)
-def test_weights_that_did_not_arrive_show_in_the_curve(config, hobbled):
-    with in_thread(FakeVllm(hobbled, deaf=True)) as server:
+def test_weights_that_did_not_arrive_show_in_the_curve(config, noisy):
+    with in_thread(FakeVllm(noisy, deaf=True)) as server:
         result = train_rl(sampled_by(server, config))
     assert all(entry["sampler_kl"] > 1e-3 for entry in result.history[1:])
 
 
 @pytest.mark.timeout(600)
-def test_only_adapters_are_sent_where_only_adapters_are_trained(config, hobbled, tmp_path):
+def test_only_adapters_are_sent_where_only_adapters_are_trained(config, noisy, tmp_path):
     changed = dataclasses.replace(config, lora=Lora(rank=2), steps=2)
-    with in_thread(FakeVllm(hobbled)) as server:
+    with in_thread(FakeVllm(noisy)) as server:
         result = train_rl(sampled_by(server, changed, folder=tmp_path / "shared"))
     assert server.calls.count("/v1/load_lora_adapter") == 2
     assert "/collective_rpc" not in server.calls
@@ -72,16 +65,16 @@ def test_only_adapters_are_sent_where_only_adapters_are_trained(config, hobbled,
     assert (tmp_path / "shared" / "adapter_model.safetensors").is_file()
 
 
-def test_a_server_that_cannot_be_given_weights_is_refused(config, hobbled, tmp_path):
+def test_a_server_that_cannot_be_given_weights_is_refused(config, noisy, tmp_path):
     with (
-        in_thread(FakeVllm(hobbled, steered=False)) as server,
+        in_thread(FakeVllm(noisy, steered=False)) as server,
         pytest.raises(UsageError, match="VLLM_SERVER_DEV_MODE=1"),
     ):
         train_rl(sampled_by(server, config))
-    with in_thread(FakeVllm(hobbled, busy=True)) as server, pytest.raises(BackendFatalError, match="keeps what old"):
+    with in_thread(FakeVllm(noisy, busy=True)) as server, pytest.raises(BackendFatalError, match="keeps what old"):
         train_rl(sampled_by(server, config))
     warm = dataclasses.replace(config, group=dataclasses.replace(config.group, temperature=0.7), steps=1)
-    with in_thread(FakeVllm(hobbled)) as server:
+    with in_thread(FakeVllm(noisy)) as server:
         with pytest.raises(UsageError, match="--logprobs-mode processed_logprobs"):
             train_rl(sampled_by(server, dataclasses.replace(warm, output=tmp_path / "warm")))
         server.logprobs_mode, server.device = "processed_logprobs", "cpu"
@@ -124,7 +117,7 @@ class Client:
         self.resets += 1
 
 
-def test_trl_sends_the_weights_where_its_client_can(config, hobbled, monkeypatch):
+def test_trl_sends_the_weights_where_its_client_can(config, noisy, monkeypatch):
     from trl.generation import vllm_generation
 
     from inftythink.train import rl
@@ -133,7 +126,7 @@ def test_trl_sends_the_weights_where_its_client_can(config, hobbled, monkeypatch
     monkeypatch.setattr(vllm_generation, "VLLMClient", Client)
     # What keeps this from a CPU, and is true on one: no NCCL.
     told = {"use_vllm": True, "vllm_mode": "server"}
-    with in_thread(FakeVllm(hobbled, deaf=True)) as server:
+    with in_thread(FakeVllm(noisy, deaf=True)) as server:
         arguments = told | {"vllm_server_base_url": server.url.removesuffix("/v1")}
         monkeypatch.setattr(rl, "nccl_arguments", lambda chosen, on_gpu: arguments)
         kept = []
