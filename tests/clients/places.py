@@ -46,7 +46,7 @@ def open_place(upstream: Upstream, policy: Policy, right: int | None = None) -> 
 @contextlib.contextmanager
 def short_rounds(url: str) -> Iterator[Place]:
     """Serve an engine's chat model with rounds so short that a small model needs several, and few of them."""
-    policy = Policy(eta=96, gamma=48, phi=3)
+    policy = Policy(eta=48, gamma=24, phi=2)
     upstream = Upstream("engine", Reasoner(OpenAI(url, mode="chat"), carry="two_call", policy=policy), url)
     with open_place(upstream, policy) as served:
         yield served
