@@ -114,7 +114,9 @@ def make_server(config: ServeConfig) -> Server:
         top_rounds=max(config.top_rounds, reasoner.policy.phi),
         top_samples=config.top_samples,
     )
-    return Server(Pool(upstreams, silence=config.timeout), offer, _settings(config, trained is not None and trained.puzzles))
+    return Server(
+        Pool(upstreams, silence=config.timeout), offer, _settings(config, trained is not None and trained.puzzles)
+    )
 
 
 def _upstream(config: ServeConfig, address: str | None) -> Upstream:
