@@ -116,6 +116,20 @@ def test_the_presets_are_whole() -> None:
         assert len(set(names)) == len(names)
 
 
+def test_an_experiment_alone_has_all_that_it_needs_and_no_more() -> None:
+    whole = plan("full")
+    experiments = ("main", "rounds", "stretched", "tail", "tampered")
+    parts = {name: whole.only([name]) for name in experiments}
+    assert {exam for part in parts.values() for exam in part.exams} == set(whole.exams)
+    assert sum(len(part.exams) for part in parts.values()) == len(whole.exams)
+    for part in parts.values():
+        assert part.exams
+        assert {name for m in part.models for name, _ in m.data} == {d.name for d in part.data}
+        assert {e.model for e in part.exams} | {m.start for m in part.models} - {None} == {m.name for m in part.models}
+    assert [model.name for model in parts["stretched"].models] == ["vanilla-0", "stretched"]
+    assert whole.only(experiments) == whole
+
+
 def test_clean_traces_show_no_held_out_state() -> None:
     drawn = list(draw([Drawing(name, 20, (2, 30), clean=True) for name in FAMILIES], seed=1))
     assert [family.name for family, _ in drawn[::20]] == list(FAMILIES)

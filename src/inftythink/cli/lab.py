@@ -20,6 +20,9 @@ class LabConfig:
         "quick: one family, both methods; full: all experiments; model: trains the models that ship; "
         "shipped: examines them",
     )
+    only: tuple[Literal["main", "rounds", "stretched", "tail", "tampered"], ...] = option(
+        (), "experiments of full to carry out; others can follow in the same folder", metavar="NAME", identity=False
+    )
     output: Path | None = option(None, "folder to write (default: runs/lab-PRESET)", identity=False)
     seed: int = option(0, "of data and weights")
     workers: Count = option(2, "processes at once, each with one thread", identity=False)
@@ -48,6 +51,10 @@ def run(config: LabConfig) -> None:
     from inftythink.lab.run import steps
 
     todo = plan(config.preset, config.seed)
+    if config.only:
+        todo = todo.only(config.only)
+    if not todo.exams:
+        raise UsageError(f"--only {' '.join(config.only)}: --preset {config.preset} has no such experiment")
     number, done = len(steps(todo)), 0
     print(
         f"{number} steps: {len(todo.data)} data sets, {len(todo.models)} models, {len(todo.exams)} exams",

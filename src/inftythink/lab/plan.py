@@ -13,6 +13,7 @@ The experiments are those of the papers, at a scale at which a window is 128 tok
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -22,6 +23,8 @@ from inftythink.lab.problems import Span
 
 FAMILIES = ("collatz", "colouring", "automaton")
 WINDOW, ETA, GAMMA = 128, 63, 22
+
+Experiment = Literal["main", "rounds", "stretched", "tail", "tampered"]
 STRETCH = 4
 """How many times longer the stretched window is."""
 
@@ -70,6 +73,7 @@ class Exam:
     number: int
     setup: Setup
     method: str
+    experiment: Experiment = "main"
 
     @property
     def name(self) -> str:
@@ -87,6 +91,15 @@ class Plan:
     models: tuple[Model, ...]
     exams: tuple[Exam, ...]
 
+    def only(self, experiments: Collection[Experiment]) -> Plan:
+        """Return the part that some of the experiments need."""
+        exams = tuple(exam for exam in self.exams if exam.experiment in experiments)
+        needed = {exam.model for exam in exams}
+        needed |= {model.start for model in self.models if model.name in needed and model.start}
+        models = tuple(model for model in self.models if model.name in needed)
+        names = {name for model in models for name, _ in model.data}
+        return replace(self, data=tuple(data for data in self.data if data.name in names), models=models, exams=exams)
+
 
 def plan(preset: str, seed: int = 0) -> Plan:
     """Return the plan of a preset.
@@ -103,9 +116,12 @@ def _setup(model: Model, span: Span) -> Setup:
     return Setup(model.carry, model.window, model.eta, model.gamma, phi=round(rounds_a_window * span[1]))
 
 
-def _exams(model: Model, families: tuple[str, ...], counts: dict[Span, int], method: str) -> tuple[Exam, ...]:
+def _exams(
+    model: Model, families: tuple[str, ...], counts: dict[Span, int], method: str, experiment: Experiment = "main"
+) -> tuple[Exam, ...]:
     return tuple(
-        Exam(model.name, families, span, number, _setup(model, span), method) for span, number in counts.items()
+        Exam(model.name, families, span, number, _setup(model, span), method, experiment)
+        for span, number in counts.items()
     )
 
 
@@ -152,8 +168,9 @@ def _quick(seed: int) -> Plan:
 
 def _tampered(model: Model, families: tuple[str, ...]) -> tuple[Exam, ...]:
     hows: tuple[Tamper, ...] = ("empty", "shuffled")
+    setup = _setup(model, HEADLINE)
     return tuple(
-        Exam(model.name, families, HEADLINE, 100, replace(_setup(model, HEADLINE), tamper=how), f"{how} summaries")
+        Exam(model.name, families, HEADLINE, 100, replace(setup, tamper=how), f"{how} summaries", "tampered")
         for how in hows
     )
 
@@ -209,11 +226,11 @@ def _full(seed: int) -> Plan:
         "stretched", (("long-chains", 1.0),), STEPS // 8, "none", window=STRETCH * WINDOW, seed=seed, start="vanilla-0"
     )
     models += [tail, stretched]
-    exams += _exams(tail, FAMILIES, {HEADLINE: 100}, "tail (Delethink)")
+    exams += _exams(tail, FAMILIES, {HEADLINE: 100}, "tail (Delethink)", "tail")
     spans = {WITHIN: 100, (1.0, 2.0): 100, HEADLINE: 300}
-    exams += _exams(stretched, FAMILIES, spans, f"vanilla, window x {STRETCH}")
+    exams += _exams(stretched, FAMILIES, spans, f"vanilla, window x {STRETCH}", "stretched")
     for eta in (28, 63, 85):  # two lines of the Collatz family, five, and seven
         data.append(_long(f"rounds-{eta}", ("collatz",), 1.0, seed, eta))
         models.append(Model(f"eta-{eta}", ((f"rounds-{eta}", 1.0),), STEPS * 3 // 8, eta=eta, gamma=14, seed=seed))
-        exams += _exams(models[-1], ("collatz",), {HEADLINE: 300}, f"eta {eta}")
+        exams += _exams(models[-1], ("collatz",), {HEADLINE: 300}, f"eta {eta}", "rounds")
     return Plan("full", tuple(data), tuple(models), tuple(exams))
