@@ -91,8 +91,8 @@ def test_what_is_described_is_what_is_accepted(served, path, question, mode):
         seen.add(answer.status_code)
 
     holds()
-    assert 200 in seen
-    assert (400 in seen) == (mode is GenerationMode.NEGATIVE)
+    # A broken question is mended above, so that what is broken may be answered; it need not.
+    assert seen == {200} if mode is GenerationMode.POSITIVE else 400 in seen
 
 
 def some(examples):
