@@ -5,7 +5,7 @@
 
 The model is fine-tuned for the first number of ``--start-steps`` after which 20 to 60% are right, on rounds of one line
 and of three (the window has room for three), mixed: it has learnt the format, errs often, and summarises sooner than it
-must. Then it is trained on puzzles that are not held out, of 3 to 8 windows, and examined greedily on held-out ones
+must. Then it is trained on puzzles that are not held out, of 2 to 5 windows, and examined greedily on held-out ones
 with held-out states: of these lengths ("near"), and three times longer ("far"). With ``--timing``, the near ones also
 when rounds end after a fixed or a random number of tokens instead of where the model decides, and with a rule's
 summaries (the last whole line) in place of the model's. Written: OUTPUT/results.json, and the run in OUTPUT/run, whose
@@ -47,14 +47,14 @@ from inftythink.train.settings import ModelSource, Optimizer
 ONE_LINE = 28
 """An eta in which one line of the automaton has room."""
 
-NEAR, FAR = (3.0, 8.0), (9.0, 24.0)
-LINES = (16, 44)
-"""Lines of reasoning of a puzzle that is trained on: about 3 to 8 windows."""
+NEAR, FAR = (2.0, 5.0), (6.0, 15.0)
+LINES = (12, 28)
+"""Lines of reasoning of a puzzle that is trained on: about 2 to 5 windows."""
 
 BAND = (0.2, 0.6)
 """Accuracy at the start."""
 
-MOST_ROUNDS = {NEAR: 56, FAR: 168}
+MOST_ROUNDS = {NEAR: 36, FAR: 108}
 """More than rounds of one line need."""
 
 
