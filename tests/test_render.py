@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AddedToken, PreTrainedTokenizerFast
@@ -183,6 +183,7 @@ def test_a_special_token_that_the_model_itself_can_spell_is_cut() -> None:
 
 @pytest.mark.parametrize("name", CHAT)
 @given(question=st.text(), system=st.text(min_size=1) | st.none())
+@example("0", "\r")
 def test_a_question_is_what_apply_chat_template_makes_of_it(name: str, question: str, system: str | None) -> None:
     turns = (turn("user", question),) if system is None else (turn("system", system), turn("user", question))
     messages = [{"role": t.role, "content": t.text} for t in turns]

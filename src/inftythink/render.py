@@ -238,6 +238,10 @@ class Renderer:
         if len(turns) < 2 or turns[0].role != "system" or turns[1].role != "user" or self._takes_system:
             return turns
         system, user, *others = turns
+        if not system.text.strip() and user.parts and user.parts[0].ids is None:
+            # White space alone leads the question, where a template strips it.
+            first = replace(user.parts[0], text=f"{system.text}\n\n{user.parts[0].text}")
+            return (Turn("user", (first, *user.parts[1:])), *others)
         return (Turn("user", (*system.parts, _structure("\n\n"), *user.parts)), *others)
 
     def _find_end(self) -> int:
