@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 FORBID_SKIPS = os.environ.get("INFTYTHINK_FORBID_SKIPS", "") not in ("", "0")
 """Set in CI: a test that is skipped there was not run, so the run fails. Tests deselected by a mark are fine."""
 
-# How long an example takes depends on what else the machine does. CI tries the same examples each time, so that it judges
-# a change and not its luck; everyone else's runs look for new ones.
+# How long an example takes depends on what else the machine does. CI tries the same examples each time, so that it
+# judges a change and not its luck; everyone else's runs look for new ones.
 settings.register_profile(
     "inftythink", deadline=None, derandomize=FORBID_SKIPS, suppress_health_check=[HealthCheck.too_slow]
 )
