@@ -26,20 +26,18 @@ from typing import Any
 
 import torch
 
-from inftythink.backends.base import Backend, Capabilities, Delta, Request, Sampling
-from inftythink.backends.transformers import Transformers
+from inftythink.backends.base import Backend, Delta, Request
 from inftythink.lab.data import Drawing
-from inftythink.lab.evaluate import Setup, interval, records, solve
+from inftythink.lab.evaluate import Behind, Setup, interval, records, solve
 from inftythink.lab.plan import ETA, GAMMA, WINDOW, DataSet, Model, Plan
 from inftythink.lab.problems import Sized, problems
 from inftythink.lab.run import run as carry_out
 from inftythink.lab.tokenizer import make_tokenizer
-from inftythink.protocol import Completion, Policy, Problem, Trajectory
-from inftythink.reasoner import Reasoner, run_sync
+from inftythink.protocol import Completion, Problem, Trajectory
 from inftythink.render import Renderer
 from inftythink.tasks.base import Item
 from inftythink.tasks.laboratory import grade_puzzle
-from inftythink.tasks.puzzle import Family, families, grade, held_out_question
+from inftythink.tasks.puzzle import Family, families, held_out_question
 from inftythink.train.rl import RlConfig, train_rl
 from inftythink.train.rl_settings import Examination, Group, Questions, Rounds
 from inftythink.train.settings import ModelSource, Optimizer
@@ -96,7 +94,7 @@ def main() -> None:
         found["timing"] = {
             f"{when}, {timing}, {summaries} summaries": figures
             for when, model in (("before", start), ("after", result.path))
-            for (timing, summaries), figures in timings(model, examined[NEAR], asked.seed).items()
+            for (timing, summaries), figures in timings(model, examined[NEAR]).items()
         }
         for which, figures in found["timing"].items():
             print(told({which: figures}))
@@ -173,48 +171,21 @@ TIMINGS: dict[str, tuple[int, int] | None] = {"adaptive": None, "fixed": (50, 50
 """Tokens of thought after which a round is summarised. A line has 21: 50 falls within one."""
 
 
-def timings(model: Path, asked: Sequence[Sized], seed: int) -> dict[tuple[str, str], dict[str, Any]]:
+def timings(model: Path, asked: Sequence[Sized]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the figures by who decides when to summarise, and by whose summaries are carried."""
     found = {}
     for timing, between in TIMINGS.items():
-        for summaries in ("own", "perfect"):
-            renderer = Renderer.load(model)
-            backend: Backend = Transformers(model, renderer, max_batch=128, max_cache_tokens=128 * WINDOW)
-            backend = Perfect(backend) if summaries == "perfect" else backend
-            policy = Policy(ETA, GAMMA, MOST_ROUNDS[NEAR], interval=between, on_cut="stop", on_limit="stop", seed=seed)
-            reasoner = Reasoner(backend, "summary", policy, Sampling(0.0), slots=256)
-            solved = [
-                replace(each, grade=grade(each.problem.question, each.conclusion).to_json())
-                for each in run_sync(_solve(reasoner, asked))
-            ]
-            found[timing, summaries] = figures_of(solved, asked)
+        setup = Setup("summary", WINDOW, ETA, GAMMA, MOST_ROUNDS[NEAR], interval=between)
+        found[timing, "own"] = figures_of(solve(model, asked, setup), asked)
+        found[timing, "perfect"] = figures_of(solve(model, asked, setup, behind=Perfect), asked)
     return found
 
 
-async def _solve(reasoner: Reasoner, asked: Sequence[Sized]) -> list[Trajectory]:
-    async with reasoner:
-        return await reasoner.solve_many(sized.problem for sized in asked)
-
-
-class Perfect:
+class Perfect(Behind):
     """A backend whose summaries are a rule's: the last whole line that was thought, else what was carried already."""
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.name = f"{backend.name} (a rule's summaries)"
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the backend behind it."""
-        return self._backend.capabilities
-
-    async def start(self) -> None:
-        """Start the backend behind it."""
-        await self._backend.start()
-
-    async def aclose(self) -> None:
-        """Close the backend behind it."""
-        await self._backend.aclose()
+        super().__init__(backend, "a rule's summaries")
 
     async def stream(self, request: Request) -> AsyncIterator[Delta | Completion]:
         """Generate, in one piece."""

@@ -238,10 +238,6 @@ class Renderer:
         if len(turns) < 2 or turns[0].role != "system" or turns[1].role != "user" or self._takes_system:
             return turns
         system, user, *others = turns
-        if not system.text.strip() and user.parts and user.parts[0].ids is None:
-            # White space alone leads the question, where a template strips it.
-            first = replace(user.parts[0], text=f"{system.text}\n\n{user.parts[0].text}")
-            return (Turn("user", (first, *user.parts[1:])), *others)
         return (Turn("user", (*system.parts, _structure("\n\n"), *user.parts)), *others)
 
     def _find_end(self) -> int:
@@ -302,12 +298,20 @@ def _message(turn: Turn, slots: list[tuple[Part, ...]]) -> str:
             message += text if index % 2 else _message(Turn("user", (replace(parts[0], text=text),)), slots)
         return message
     lead = trail = ""
-    if parts and parts[0].ids is None:
-        core = parts[0].text.lstrip()
-        lead, parts[0] = parts[0].text[: len(parts[0].text) - len(core)], replace(parts[0], text=core)
-    if parts and parts[-1].ids is None:
-        core = parts[-1].text.rstrip()
-        trail, parts[-1] = parts[-1].text[len(core) :], replace(parts[-1], text=core)
+    while parts and parts[0].ids is None:
+        first = parts.pop(0)
+        core = first.text.lstrip()
+        lead += first.text[: len(first.text) - len(core)]
+        if core:
+            parts.insert(0, replace(first, text=core))
+            break
+    while parts and parts[-1].ids is None:
+        last = parts.pop()
+        core = last.text.rstrip()
+        trail = last.text[len(core) :] + trail
+        if core:
+            parts.append(replace(last, text=core))
+            break
     slots.append(tuple(parts))
     return lead + _slot(len(slots) - 1) + trail
 

@@ -250,6 +250,7 @@ RIGHT = [
     ("C", r"\boxed{\textbf{(C)}}"),
     (r"\text{(C)}", r"\boxed{C}"),
     (r"\sin 30^\circ", r"\boxed{\frac12}"),
+    (r"180^\circ - 2x", r"\boxed{180 - 2x}"),
     (r"\mathbb{R}", r"\boxed{(-\infty, \infty)}"),
     (r"(-\infty,\infty)", r"\boxed{x \in \mathbb R}"),
     (r"\ln 2", r"\boxed{\log_e 2}"),

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 
 import pytest
 import torch
@@ -15,9 +14,6 @@ from inftythink.train.rl_settings import Examination, Group, Sampler
 from inftythink.train.settings import Lora, Optimizer
 from tests.servers import in_thread
 from tests.train.vllm import FakeVllm
-
-if sys.version_info < (3, 11):
-    pytest.skip("TRL needs 3.11", allow_module_level=True)
 
 
 @pytest.fixture

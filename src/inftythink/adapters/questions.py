@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from inftythink.backends.connect import trained_for
 from inftythink.errors import UsageError
 from inftythink.grade.pool import GradePool
 from inftythink.tasks.base import Item, TaskSettings
 from inftythink.train.rl_run import read_items
-from inftythink.train.rl_settings import Rounds
+from inftythink.train.rl_settings import Rounds, fit_rounds
+from inftythink.train.rollout import grade_in
 
 WORKERS = 2
 """Processes that grade, of each process that asks."""
@@ -42,12 +41,7 @@ def rounds_of(given: Mapping[str, Any] | None, model: str | None) -> Rounds:
         rounds = Rounds(**_values(given))
     except TypeError as error:
         raise UsageError(f"rounds: {error}") from error
-    told = trained_for(model)
-    eta = rounds.eta or (told.eta if told else None)
-    gamma = rounds.gamma or (told.gamma if told else None)
-    if eta is None or gamma is None:
-        raise UsageError("the model does not say for which eta and gamma it was trained; give rounds.eta, rounds.gamma")
-    return replace(rounds, eta=eta, gamma=gamma)
+    return fit_rounds(rounds, model)
 
 
 def _values(given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -57,10 +51,7 @@ def _values(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def grade(item: Item, conclusion: str | None) -> Future[dict[str, Any]]:
     """Grade in a process of its own; the result is the ``grade`` of a trajectory."""
-    told: Future[dict[str, Any]] = Future()
-    verdict = _pool().submit(item.grader, item.ask(conclusion))
-    verdict.add_done_callback(lambda done: told.set_result(done.result().to_json()))
-    return told
+    return grade_in(_pool())(item, conclusion)
 
 
 @lru_cache(maxsize=1)

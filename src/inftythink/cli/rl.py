@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inftythink.cli import Command
 from inftythink.train.rl_settings import RlConfig
@@ -12,7 +11,6 @@ from inftythink.train.rl_settings import RlConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from inftythink.tasks.base import Item
     from inftythink.train.rl import RlResult
 
 
@@ -22,17 +20,11 @@ def run(config: RlConfig) -> None:
 
     from inftythink.grade.pool import GradePool
     from inftythink.train.rl import train_rl
+    from inftythink.train.rollout import grade_in
 
     first = os.environ.get("RANK", "0") == "0"
     with GradePool(config.grade_workers, config.grade_timeout) as pool:
-
-        def grade(item: Item, conclusion: str | None) -> Future[dict[str, Any]]:
-            told: Future[dict[str, Any]] = Future()
-            verdict = pool.submit(item.grader, item.ask(conclusion))
-            verdict.add_done_callback(lambda done: told.set_result(done.result().to_json()))
-            return told
-
-        result = train_rl(config, grading=grade, progress=_Teller(config, Console(stderr=True)))
+        result = train_rl(config, grading=grade_in(pool), progress=_Teller(config, Console(stderr=True)))
     if first:
         _show(result)
 

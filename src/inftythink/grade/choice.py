@@ -55,18 +55,17 @@ def find_letter(conclusion: str, letters: Sequence[str], options: Sequence[str] 
 
 def _marked(line: str, letters: str) -> str | None:
     """Return the one letter that a line chooses: "option C is correct", "(C)", "**C**", or "so C" at its end."""
-    any_letter = rf"\(?([{letters}])\)?(?![\w'])"
-    if _UNDECIDED.search(line):
-        return None
-    for pattern in (
-        rf"(?i:\b(?:option|choice|answer)\s+(?:is\s+|must\s+be\s+)?:?\s*)\**{any_letter}",
-        rf"\(([{letters}])\)|\*\*([{letters}])\*\*",
-        rf"(?i:\b(?:so|thus|hence|therefore),?\s+){any_letter}\W*$",
-        rf"(?i:\b(?:option|choice|answer)\s+(?:is\s+|must\s+be\s+)?:?\s*\(?([{letters}])\)?\W*$)",
-    ):
-        found = {"".join(match) if isinstance(match, tuple) else match for match in re.findall(pattern, line)}
+    named = r"\b(?:option|choice|answer)\s+(?:is\s+|must\s+be\s+)?:?\s*"
+    said = (
+        rf"(?i:{named})(?:\(([{letters}])\)|\**([{letters}])(?=[.,:;*]|\s*$|\s+(?:is|because|since|as)\b))",
+        rf"(?i:\b(?:so|thus|hence|therefore),?\s+)\(?([{letters}])\)?\W*$",
+        rf"(?i:{named}\(?([{letters}])\)?\W*$)",
+    )
+    marked = rf"\(([{letters}])\)|\*\*([{letters}])\*\*"
+    for pattern in (marked,) if _UNDECIDED.search(line) else (said[0], marked, *said[1:]):
+        found = {"".join(match).upper() for match in re.findall(pattern, line)}
         if found:
-            return found.pop().upper() if len(found) == 1 else None
+            return found.pop() if len(found) == 1 else None
     return None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 from inftythink.errors import missing
 from inftythink.grade.number import read_number
 from inftythink.grade.structure import alternatives, union
+from inftythink.grade.units import ANGLE
 
 logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that it has no time limit of its own
 
@@ -97,7 +98,8 @@ def parsed(text: str) -> Any:
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
-    radians = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text)  # the parser drops the sign of degrees
+    # The parser drops the sign of degrees, which matters where a function is taken of them.
+    radians = _DEGREES.sub(r"(\\frac{\1\\pi}{180})", text) if ANGLE.search(text) else text
     try:
         value = latex2sympy(
             normalize_latex(radians, config),

@@ -45,10 +45,7 @@ _REPLACED = [
         (r"\\neq(?![A-Za-z])", r"\\ne "),
         (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
         (r"\\log_\s*(?:e(?![A-Za-z])|\{\s*e\s*\})", r"\\ln "),
-        (
-            r"\\(?:mathbb|Bbb)\s*(?:R(?![A-Za-z])|\{\s*R\s*\})(?!\s*(?:\^|\\setminus))",
-            r"(-\\infty,\\infty)",
-        ),
+        (r"\\(?:mathbb|Bbb)\s*(?:R|\{\s*R\s*\})(?=[\s$.}]*$)", r"(-\\infty,\\infty)"),
         (r"\\lt(?![A-Za-z])", "<"),
         (r"\\gt(?![A-Za-z])", ">"),
         (r"\\!\s*", ""),

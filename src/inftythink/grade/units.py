@@ -48,7 +48,7 @@ _NO_UNIT = frozenset(
 )
 _POWER = r"(?:\^\s*\{?\s*[23]\s*\}?)?"
 _SYMBOL = re.compile(r"\s*\^\s*\{?\s*(?:\\circ|\\degree)\s*\}?\s*(?:\\text\s*\{\s*([CF])\s*\}|([CF]))?$|\s*\\degree$")
-_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
+ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 """Degrees within these are part of the value."""
 _WRAPPED = re.compile(r"\s*(?:\\cdot\s*)?\\text\s*\{([^{}]*)\}\s*" + _POWER + r"(?:\s*/\s*\\text\s*\{[^{}]*\})?$")
 _FRACTION = re.compile(r"(?<=[\d})\]])\s*\\frac\s*\{\s*\\text\s*\{([^{}]*)\}\s*\}\s*\{\s*\\text\s*\{[^{}]*\}[^{}]*\}$")
@@ -76,7 +76,7 @@ def without_unit(text: str, bare: bool) -> Measured:
 
     Nothing is taken when nothing would be left: ``\text{east}`` is an answer.
     """
-    if (found := _SYMBOL.search(text)) and found.start() and not _ANGLE.search(text):
+    if (found := _SYMBOL.search(text)) and found.start() and not ANGLE.search(text):
         return Measured(text[: found.start()].rstrip(), "degree")
     found = _FRACTION.search(text) or _WRAPPED.search(text)
     if found and text[: found.start()].strip() and _may_be_unit(found.group(1), single=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -52,10 +52,21 @@ class Setup:
     gamma: int = 22
     phi: int = 400
     tamper: Tamper | None = None
+    interval: tuple[int, int] | None = None
+    """Tokens after which a round is summarised, drawn from this range; None lets the model decide."""
 
 
-def solve(model: Path, problems: Sequence[Sized], setup: Setup, *, batch: int = 128) -> list[Trajectory]:
+def solve(
+    model: Path,
+    problems: Sequence[Sized],
+    setup: Setup,
+    *,
+    batch: int = 128,
+    behind: Callable[[Backend], Backend] | None = None,
+) -> list[Trajectory]:
     """Solve problems greedily; return their trajectories, graded, in the order of the problems.
+
+    ``behind`` puts something between the model and who asks it.
 
     A round without end is stopped, not helped: what is measured is what the model does by itself. Raises
     ``BackendError`` when a trajectory FAILED: that is no answer of the model, and must not be counted as a wrong one.
@@ -64,6 +75,8 @@ def solve(model: Path, problems: Sequence[Sized], setup: Setup, *, batch: int = 
     backend: Backend = Transformers(model, renderer, max_batch=batch, max_cache_tokens=batch * setup.window)
     if setup.tamper is not None:
         backend = Tampered(backend, setup.tamper)
+    if behind is not None:
+        backend = behind(backend)
     reasoner = Reasoner(backend, setup.carry, policy_of(setup, problems, renderer), Sampling(0.0), slots=2 * batch)
 
     async def run() -> list[Trajectory]:
@@ -83,7 +96,7 @@ def solve(model: Path, problems: Sequence[Sized], setup: Setup, *, batch: int = 
 def policy_of(setup: Setup, problems: Iterable[Sized], renderer: Renderer) -> Policy:
     """Return the limits of a setup. One chain may fill what the longest prompt leaves of the window."""
     if setup.carry == "summary":
-        return Policy(setup.eta, setup.gamma, setup.phi, on_cut="stop", on_limit="stop")
+        return Policy(setup.eta, setup.gamma, setup.phi, interval=setup.interval, on_cut="stop", on_limit="stop")
     longest = max(renderer.count(sized.problem.question) for sized in problems) + 3
     room = setup.window - longest
     if setup.carry == "none":
@@ -142,15 +155,12 @@ def interval(right: int, number: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
-class Tampered:
-    """A backend that shows the model another history than the one it wrote: the control of what summaries carry.
+class Behind:
+    """A backend in front of another one; ``about`` says what it does, for messages."""
 
-    ``empty`` leaves nothing of it; ``shuffled`` puts its characters in another order, the same for the same text.
-    """
-
-    def __init__(self, backend: Backend, how: Tamper) -> None:
-        self._backend, self._how = backend, how
-        self.name = f"{backend.name} ({how} summaries)"
+    def __init__(self, backend: Backend, about: str) -> None:
+        self._backend = backend
+        self.name = f"{backend.name} ({about})"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -164,6 +174,17 @@ class Tampered:
     async def aclose(self) -> None:
         """Close the backend behind it."""
         await self._backend.aclose()
+
+
+class Tampered(Behind):
+    """A backend that shows the model another history than the one it wrote: the control of what summaries carry.
+
+    ``empty`` leaves nothing of it; ``shuffled`` puts its characters in another order, the same for the same text.
+    """
+
+    def __init__(self, backend: Backend, how: Tamper) -> None:
+        super().__init__(backend, f"{how} summaries")
+        self._how = how
 
     async def complete(self, request: Request) -> Completion:
         """Generate behind another history."""

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 from inftythink.errors import ProtocolError
@@ -150,6 +151,7 @@ def _shared(offer: Offer) -> tuple[Field | Group, ...]:
     )
 
 
+@lru_cache(maxsize=8)
 def chat_fields(offer: Offer) -> tuple[Field | Group, ...]:
     """Return the fields of a chat request, but for model and messages."""
     return (
@@ -162,6 +164,7 @@ def chat_fields(offer: Offer) -> tuple[Field | Group, ...]:
     )
 
 
+@lru_cache(maxsize=8)
 def response_fields(offer: Offer) -> tuple[Field | Group, ...]:
     """Return the fields of a request for a response, but for model and input."""
     kept = ("previous_response_id", "conversation", "background", "prompt")

@@ -155,12 +155,20 @@ class RlConfig:
 
 def fit(config: RlConfig) -> RlConfig:
     """Fill eta and gamma with those that the model was trained for. Raises ``UsageError`` when nothing tells them."""
-    told = trained_for(config.model.path)
-    eta = config.rounds.eta or (told.eta if told else None)
-    gamma = config.rounds.gamma or (told.gamma if told else None)
+    return replace(config, rounds=fit_rounds(config.rounds, config.model.path))
+
+
+def fit_rounds(rounds: Rounds, model: str | None) -> Rounds:
+    """Fill eta and gamma with those that a model was trained for. Raises ``UsageError`` when nothing tells them."""
+    told = trained_for(model)
+    eta = rounds.eta or (told.eta if told else None)
+    gamma = rounds.gamma or (told.gamma if told else None)
     if eta is None or gamma is None:
-        raise UsageError("the model does not say for which eta and gamma it was trained; give --eta and --gamma")
-    return replace(config, rounds=replace(config.rounds, eta=eta, gamma=gamma))
+        raise UsageError(
+            "the model does not say for which eta and gamma it was trained; give rounds.eta and rounds.gamma "
+            "(--eta, --gamma)"
+        )
+    return replace(rounds, eta=eta, gamma=gamma)
 
 
 def policy_of(rounds: Rounds, seed: int) -> Policy:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from inftythink.errors import BackendError, InputError, UsageError
+from inftythink.grade.pool import GradePool
 from inftythink.protocol import Outcome, Trajectory
 from inftythink.reasoner import Reasoner
 from inftythink.store import read_json_lines, read_trajectories
@@ -183,6 +184,18 @@ def grade_here(item: Item, conclusion: str | None) -> Future[dict[str, Any]]:
     future: Future[dict[str, Any]] = Future()
     future.set_result(item.grader(item.ask(conclusion)).to_json())
     return future
+
+
+def grade_in(pool: GradePool) -> Grading:
+    """Return a way to grade in processes that are stopped when they hang."""
+
+    def grade(item: Item, conclusion: str | None) -> Future[dict[str, Any]]:
+        told: Future[dict[str, Any]] = Future()
+        verdict = pool.submit(item.grader, item.ask(conclusion))
+        verdict.add_done_callback(lambda done: told.set_result(done.result().to_json()))
+        return told
+
+    return grade
 
 
 def _verdict(trajectory: Trajectory) -> Future[dict[str, Any]]:

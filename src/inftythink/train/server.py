@@ -135,7 +135,10 @@ class Control:
             if not isinstance(told, dict) or told["success"]:  # vLLM before 0.26 says nothing
                 return
             time.sleep(0.2)
-        raise BackendFatalError(f"{self._url}: the server answers others too, and keeps what old weights computed")
+        raise BackendFatalError(
+            f"{self._url}: the server answers others too, and keeps what old weights computed: stop its other clients, "
+            "and run the same command again"
+        )
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return run_sync(self._ask(path, body))
