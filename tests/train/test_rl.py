@@ -98,7 +98,7 @@ def test_what_cannot_work_is_told(config, tmp_path):
         dataclasses.replace(config, group=Group(temperature=0.0))
     with pytest.raises(UsageError, match="say which model"):
         dataclasses.replace(config, model=ModelSource())
-    with pytest.raises(UsageError, match="give rounds.eta and rounds.gamma"):
+    with pytest.raises(UsageError, match=r"give rounds\.eta and rounds\.gamma"):
         train_rl(dataclasses.replace(config, model=ModelSource(path=str(tmp_path))))
     dump(config, tmp_path / "saved.yaml")
     assert load_dumped(RlConfig, tmp_path / "saved.yaml") == config
