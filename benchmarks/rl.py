@@ -1,15 +1,16 @@
 """Does reinforcement learning teach? An under-trained model of the laboratory, before and after.
 
     python benchmarks/rl.py --output runs/rl-task --seed 0
-    python benchmarks/rl.py --output runs/rl-short --seed 0 --reward task efficiency --start runs/rl-task/start
+    python benchmarks/rl.py --output runs/rl-short --seed 0 --reward task efficiency --start runs/rl-task/start/START
 
-The model is fine-tuned for ``--start-steps`` only, after which about half of what it samples at temperature 1 is right,
-on rounds of one line and of three (the window has room for three), mixed: it has learnt the format, errs often, and
-summarises sooner than it must. Then it is trained on puzzles that are not held out, of 2 to 5 windows, and examined
-greedily on held-out ones with held-out states: of these lengths ("near"), and three times longer ("far"). With
-``--timing``, the near ones also when rounds end after a fixed or a random number of tokens instead of where the model
-decides, and with a rule's summaries (the last whole line) in place of the model's. Written: OUTPUT/results.json, and
-the run in OUTPUT/run, whose curves ``inftythink report`` draws.
+The start is a fine-tuning that is stopped early, on rounds of one line and of three (the window has room for three),
+mixed: the first of its checkpoints of which 20 to 60% of what it samples at temperature 1 is right. It has learnt the
+format, errs often, and summarises sooner than it must. Then it is trained on puzzles that are not held out,
+of 1 to 3 windows, and examined on held-out ones with held-out states: of these lengths ("near"),
+and three times longer ("far"), greedily and at temperature 1. With ``--timing``, the near ones also when rounds end
+after a fixed or a random number of tokens instead of where the model decides, and with a rule's summaries (the last
+whole line) in place of the model's. Written: OUTPUT/results.json, and the run in OUTPUT/run, whose curves
+``inftythink report`` draws.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from typing import Any
 
 import torch
 
-from inftythink.backends.base import Backend, Delta, Request
+from inftythink.backends.base import Backend, Delta, Request, Sampling
+from inftythink.errors import InftyThinkError
 from inftythink.lab.data import Drawing
-from inftythink.lab.evaluate import Behind, Setup, interval, records, solve
-from inftythink.lab.plan import ETA, GAMMA, WINDOW, DataSet, Model, Plan
+from inftythink.lab.evaluate import GREEDY, Behind, Setup, interval, records, solve
+from inftythink.lab.plan import ETA, GAMMA, WINDOW, DataSet, Model
 from inftythink.lab.problems import Sized, problems
-from inftythink.lab.run import run as carry_out
+from inftythink.lab.run import make_data, sft_config
 from inftythink.lab.tokenizer import make_tokenizer
 from inftythink.protocol import Completion, Problem, Trajectory
 from inftythink.render import Renderer
@@ -41,28 +43,39 @@ from inftythink.tasks.puzzle import Family, families, held_out_question
 from inftythink.train.rl import RlConfig, train_rl
 from inftythink.train.rl_settings import Examination, Group, Questions, Rounds
 from inftythink.train.settings import ModelSource, Optimizer
+from inftythink.train.sft import train_sft
 
 ONE_LINE = 28
 """An eta in which one line of the automaton has room."""
 
-NEAR, FAR = (2.0, 5.0), (6.0, 15.0)
-LINES = (12, 28)
-"""Lines of reasoning of a puzzle that is trained on: about 2 to 5 windows."""
+NEAR, FAR = (1.0, 3.0), (3.0, 9.0)
+LINES = (6, 17)
+"""Lines of reasoning of a puzzle that is trained on: about 1 to 3 windows."""
 
-MOST_ROUNDS = {NEAR: 36, FAR: 108}
+MOST_ROUNDS = {NEAR: 24, FAR: 72}
 """More than rounds of one line need."""
+
+UNDERTRAINED = (0.2, 0.6)
+"""Sampled accuracy of a start."""
+
+EVERY = 100
+"""Steps of fine-tuning between two checkpoints."""
+
+DECODING = {"greedy": GREEDY, "sampled": Sampling(1.0, 1.0, seed=0)}
 
 
 def main() -> None:
     """Fine-tune a little, train, examine, and write what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="folder of a start that was made before (default: OUTPUT/start)")
-    parser.add_argument("--start-steps", type=int, default=1300)
+    parser.add_argument("--start", type=Path, help="a model to start from, instead of making one in OUTPUT/start")
+    parser.add_argument(
+        "--start-steps", type=int, default=3000, help="of the whole fine-tuning, which is stopped early"
+    )
     parser.add_argument("--family", default="automaton")
     parser.add_argument("--reward", nargs="+", default=["task"])
     parser.add_argument("--rate", type=float, default=3e-4)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--every", type=int, default=10, help="steps between examinations")
     parser.add_argument("--problems", type=int, default=300, help="of an examination before and after")
     parser.add_argument("--timing", action="store_true", help="also: when to summarise, and what, before and after")
@@ -75,8 +88,8 @@ def main() -> None:
         span: problems(family, span, asked.problems, renderer=renderer, window=WINDOW, seed=asked.seed)
         for span in (NEAR, FAR)
     }
-    start = undertrained(asked.start or asked.output / "start", family, asked.start_steps, asked.seed)
-    before = {name(span): examine(start, examined[span], span) for span in examined}
+    start = asked.start or undertrained(asked.output / "start", family, asked.start_steps, asked.seed)
+    before = examinations(start, examined)
     print("before:", told(before), flush=True)
     began = monotonic()
     result = train_rl(
@@ -86,9 +99,10 @@ def main() -> None:
         progress=lambda step, _, logs: print(step, _shown(logs), flush=True),
     )
     seconds = monotonic() - began
-    after = {name(span): examine(result.path, examined[span], span) for span in examined}
+    after = examinations(result.path, examined)
     print(f"after {asked.steps} steps, {seconds:.0f} s:", told(after))
-    found = {"seed": asked.seed, "reward": asked.reward, "steps": asked.steps, "seconds": seconds}
+    found = {"seed": asked.seed, "reward": asked.reward, "start": str(start)}
+    found |= {"steps": asked.steps, "seconds": seconds}
     found |= {"before": before, "after": after, "history": result.history}
     if asked.timing:
         found["timing"] = {
@@ -113,7 +127,7 @@ def settings(asked: argparse.Namespace, start: Path) -> RlConfig:
     return RlConfig(
         output=asked.output / "run",
         model=ModelSource(path=str(start)),
-        rounds=Rounds(phi=MOST_ROUNDS[NEAR]),
+        rounds=Rounds(eta=ETA, gamma=GAMMA, phi=MOST_ROUNDS[NEAR]),
         train=Questions(task=asked.family),
         examine=Examination(task=asked.family, every=asked.every),
         group=Group(questions=8, samples=8),
@@ -129,13 +143,27 @@ def settings(asked: argparse.Namespace, start: Path) -> RlConfig:
 
 
 def undertrained(folder: Path, family: Family, steps: int, seed: int) -> Path:
-    """Fine-tune a model from nothing for a few steps, through the laboratory; return its folder."""
+    """Fine-tune a model from nothing as the laboratory does, and return the folder of an early checkpoint.
+
+    Raises ``InftyThinkError`` when none is as good, and as bad, as ``UNDERTRAINED`` says.
+    """
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder / "tokenizer")
     drawings = (Drawing(family.name, 2400, (2, 40)), Drawing(family.name, 300, (40, 320)))
     data = tuple(DataSet(f"eta-{eta}", drawings, eta, seed=seed) for eta in (ONE_LINE, ETA))
-    rows = tuple((each.name, 1.0) for each in data)
-    model = Model(f"start-{steps}", rows, steps, eta=ETA, gamma=GAMMA, seed=seed)
-    carry_out(Plan("start", data, (model,), ()), folder, 1, print)
-    return folder / f"models/{model.name}/model"
+    for each in data:
+        print(each.name, make_data(each, folder), flush=True)
+    model = Model("start", tuple((each.name, 1.0) for each in data), steps, seed=seed)
+    train_sft(replace(sft_config(model, folder), save_every=EVERY, keep=steps // EVERY))
+    # Others than the problems of the examinations, which would flatter what was chosen by them.
+    asked = problems(family, NEAR, 100, renderer=Renderer(tokenizer), window=WINDOW, seed=10_000 + seed)
+    for stopped in range(steps // 3, steps + 1, EVERY):
+        path = folder / f"models/start/checkpoints/checkpoint-{stopped}"
+        found = examine(path, asked, NEAR, "sampled")
+        print(told({f"stopped after {stopped} of {steps} steps, sampled": found}), flush=True)
+        if UNDERTRAINED[0] <= found["accuracy"] <= UNDERTRAINED[1]:
+            return path
+    raise InftyThinkError(f"no checkpoint between {UNDERTRAINED[0]:.0%} and {UNDERTRAINED[1]:.0%}")
 
 
 def drawn(family: Family, number: int, seed: int) -> list[Item]:
@@ -149,9 +177,17 @@ def drawn(family: Family, number: int, seed: int) -> list[Item]:
     return [_item(problem, family.name) for problem in asked]
 
 
-def examine(model: Path, asked: Sequence[Sized], span: tuple[float, float]) -> dict[str, Any]:
-    """Return accuracy with its 95% interval, mean rounds and mean tokens, decoded greedily."""
-    return figures_of(solve(model, asked, Setup("summary", WINDOW, ETA, GAMMA, MOST_ROUNDS[span])), asked)
+def examinations(model: Path, examined: dict[tuple[float, float], list[Sized]]) -> dict[str, Any]:
+    """Return the figures of both lengths, each decoded greedily and sampled."""
+    return {
+        f"{name(span)}, {how}": examine(model, asked, span, how) for span, asked in examined.items() for how in DECODING
+    }
+
+
+def examine(model: Path, asked: Sequence[Sized], span: tuple[float, float], how: str = "greedy") -> dict[str, Any]:
+    """Return accuracy with its 95% interval, mean rounds and mean tokens."""
+    setup = Setup("summary", WINDOW, ETA, GAMMA, MOST_ROUNDS[span])
+    return figures_of(solve(model, asked, setup, sampling=DECODING[how]), asked)
 
 
 def figures_of(solved: Sequence[Trajectory], asked: Sequence[Sized]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from inftythink.render import Renderer
 from inftythink.tasks.puzzle import grade
 
 Tamper = Literal["empty", "shuffled"]
+GREEDY = Sampling(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ def solve(
     *,
     batch: int = 128,
     behind: Callable[[Backend], Backend] | None = None,
+    sampling: Sampling = GREEDY,
 ) -> list[Trajectory]:
-    """Solve problems greedily; return their trajectories, graded, in the order of the problems.
+    """Solve problems; return their trajectories, graded, in the order of the problems.
 
     ``behind`` puts something between the model and who asks it.
 
@@ -77,7 +79,7 @@ def solve(
         backend = Tampered(backend, setup.tamper)
     if behind is not None:
         backend = behind(backend)
-    reasoner = Reasoner(backend, setup.carry, policy_of(setup, problems, renderer), Sampling(0.0), slots=2 * batch)
+    reasoner = Reasoner(backend, setup.carry, policy_of(setup, problems, renderer), sampling, slots=2 * batch)
 
     async def run() -> list[Trajectory]:
         async with reasoner:
