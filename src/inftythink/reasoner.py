@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from inftythink.backends.base import Backend, Delta, Request, Sampling
-from inftythink.errors import BackendError, BackendFatalError, ContextTooLongError, UsageError, boundary
+from inftythink.errors import BackendError, BackendFatalError, ContextTooLongError, InputError, UsageError, boundary
 from inftythink.protocol import (
     Carry,
     Completion,
@@ -163,7 +163,7 @@ class Reasoner:
                             completion = piece
             except BackendFatalError:
                 raise
-            except BackendError as error:
+            except (BackendError, InputError) as error:
                 completion = _without_text(asked, error)
             if completion is None:
                 completion = Completion("", Stop.ABORT, error=f"backend {backend.name}: the stream had no end")
@@ -290,7 +290,7 @@ class Reasoner:
                 return await backend.complete(request)
         except BackendFatalError:
             raise
-        except BackendError as error:
+        except (BackendError, InputError) as error:  # InputError: this text cannot be rendered; others can
             return _without_text(asked, error)
 
     def _route(self, asked: Generate, problem_id: str, sample: int) -> tuple[Backend, Request]:
@@ -303,7 +303,7 @@ class Reasoner:
         return backend, Request(asked.prompt, asked.max_tokens, asked.stop, sampling)
 
 
-def _without_text(asked: Generate, error: BackendError) -> Completion:
+def _without_text(asked: Generate, error: Exception) -> Completion:
     """Return what came of a call that gave no text: it failed, or the model has left itself no room in its window.
 
     The first call holds the question alone: if that is too long, the settings are wrong. Later ones hold what the model

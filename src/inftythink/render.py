@@ -350,7 +350,10 @@ class _Codec:
         """Encode content as it stands inside a text."""
         if not text:
             return []
-        encoding = (encoder or self._inner).encode(text, add_special_tokens=False)
+        try:
+            encoding = (encoder or self._inner).encode(text, add_special_tokens=False)
+        except TypeError as error:  # tokenizers takes no text that UTF-8 cannot write
+            raise InputError(f"tokenizer {self._name}: a text with half a surrogate pair cannot be encoded") from error
         ids: list[int] = encoding.ids
         if self._moved:
             ids = [self._moved.get(token, token) for token in ids]

@@ -104,6 +104,21 @@ def test_a_round_of_several_calls_is_read_as_one_text():
     assert FMT.read(calls) == Summary("r </thi", "s")
 
 
+@pytest.mark.parametrize("text", ["", "s"])
+def test_what_a_server_splits_off_behind_a_closed_thought_is_what_was_asked_for(text):
+    """Its parser knows of no summary: without an end of a thought it takes all for one."""
+    first, scaffold = ("", Completion("r", Stop.LENGTH)), "\n</think>\n\n<summary>\n"
+    split = Completion(text, Stop.LENGTH, reasoning="half of the ")
+    assert FMT.read([first, (scaffold, split)]) == Cut("r", f"half of the {text}".rstrip(), Place.SUMMARY)
+    answered = Completion(text, Stop.STOP, reasoning="4")
+    assert FMT.read([first, ("\n</think>\n\n", answered)]) == Conclusion("r", f"4{text}")
+
+
+def test_thoughts_that_a_server_splits_off_in_several_calls_are_all_kept():
+    calls = [("", Completion("", Stop.LENGTH, reasoning="one ")), ("", Completion("c", Stop.STOP, reasoning="two"))]
+    assert CHAT.read(calls) == Conclusion("one two", "c")
+
+
 @pytest.mark.parametrize(
     ("place", "answer", "scaffold"),
     [

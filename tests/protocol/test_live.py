@@ -92,3 +92,13 @@ def test_two_call_shows_thoughts_summaries_and_the_answer_of_calls_of_their_own(
     assert [texts(shown, k)[Kind.THOUGHT] for k in (1, 2, 3)] == ["half", "more", "r"]
     assert [texts(shown, k)[Kind.SUMMARY] for k in (1, 2)] == ["x = 6", "x = 7"]
     assert texts(shown, 3)[Kind.CONCLUSION] == "42" == trajectory.conclusion
+
+
+def test_a_forced_summary_that_a_server_takes_for_a_thought_is_shown_as_the_summary():
+    split = Completion(" more</summary>", Stop.STOP, reasoning="s and")
+    trajectory, shown = follow(
+        "summary", [(Completion("r", Stop.LENGTH), 1), (split, 3), (Completion("t</think>42", Stop.STOP), 2)]
+    )
+    assert (trajectory.rounds[0].thought, trajectory.rounds[0].summary) == ("r", "s and more")
+    assert texts(shown, 1)[Kind.SUMMARY] == "s and more"
+    assert trajectory.conclusion == "42"

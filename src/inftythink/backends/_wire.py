@@ -6,6 +6,7 @@ to it, since cloud servers refuse fields that they do not know.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -187,7 +188,7 @@ class Dialect:
             raise garbage("the server did not answer with a JSON object", data)
         try:
             return self._native(data) if self.native else self._choice(data)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except (TypeError, ValueError, OverflowError, AttributeError, LookupError) as error:
             raise garbage(
                 f"the server's answer cannot be read ({type(error).__name__}: {error})", dict(data)
             ) from error
@@ -211,7 +212,7 @@ class Dialect:
             text=_text(text),
             reasoning=_text(reasoning),
             ids=_ints(choice.get("token_ids")),
-            logprobs=tuple(map(float, logprobs["token_logprobs"])) if logprobs.get("token_logprobs") else None,
+            logprobs=_logprobs(logprobs.get("token_logprobs")),
             stop=stop,
             matched=told if isinstance(told, str) and self.engine == "vllm" else None,
             end_id=told if isinstance(told, int) and self.engine == "sglang" and self.completions else None,
@@ -231,11 +232,11 @@ class Dialect:
             text=_text(data["content"]),
             ids=_ints(data.get("tokens")),
             stop={"eos": Stop.STOP, "word": Stop.STOP, "limit": Stop.LENGTH}.get(kind, Stop.ABORT),
-            matched=data.get("stopping_word") or None,
+            matched=_text(data.get("stopping_word")) or None,
             error=None if kind in ("eos", "word", "limit") else f"the server ended with stop_type {kind!r}",
-            prompt_tokens=int(data["tokens_evaluated"]),
-            completion_tokens=int(data["tokens_predicted"]),
-            cached_tokens=(data.get("timings") or {}).get("cache_n"),
+            prompt_tokens=_count(data["tokens_evaluated"]),
+            completion_tokens=_count(data["tokens_predicted"]),
+            cached_tokens=_count((data.get("timings") or {}).get("cache_n")),
         )
 
 
@@ -277,6 +278,14 @@ def _text(value: object) -> str:
     if value is not None and not isinstance(value, str):
         raise TypeError(f"text expected, not {type(value).__name__}")
     return value or ""
+
+
+def _logprobs(value: Iterable[float] | None) -> tuple[float, ...] | None:
+    """Return log-probabilities, None when the server told none. One that is no number would spoil all weights."""
+    found = tuple(map(float, value or ()))
+    if any(math.isnan(each) for each in found):
+        raise ValueError("a log-probability is not a number")
+    return found or None
 
 
 def _ints(value: Iterable[int] | None) -> tuple[int, ...] | None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from inftythink.protocol.stream import Kind, Place, Reader, Tags
+from inftythink.protocol.stream import Event, Kind, Place, Reader, Tags
 from inftythink.protocol.types import Completion, Part, PartKind, Problem, Prompt, Stop, Target, Turn
 
 
@@ -147,14 +147,20 @@ class Format:
     def read(self, completions: Iterable[tuple[str, Completion]]) -> Reading:
         """Read a round: for each call the scaffold that was put before it, and what came back.
 
+        What a chat server split off as reasoning is the thought while there can be one. Behind a thought that is closed
+        (a forced summary or answer) its parser has found no end of a thought, and it is what was asked for.
+
         Never raises on what a model wrote. An ``ABORT`` is not for here.
         """
         reader, texts, last = Reader(self.tags, self.start), dict.fromkeys(Kind, ""), None
         for scaffold, last in completions:
-            if last.reasoning is not None:
-                texts[Kind.THOUGHT] = last.reasoning
-                reader.place = Place.BETWEEN if last.text.strip() or last.stop is Stop.STOP else Place.THOUGHT
-            for event in reader.feed(scaffold + last.text):
+            events, text = reader.feed(scaffold), last.text
+            if last.reasoning is not None and reader.thinking:
+                events.append(Event(Kind.THOUGHT, last.reasoning))
+                reader.place = Place.BETWEEN if text.strip() or last.stop is Stop.STOP else Place.THOUGHT
+            elif last.reasoning is not None:
+                text = last.reasoning + text
+            for event in events + reader.feed(text):
                 _add(texts, event.kind, event.text)
         for event in reader.close():
             _add(texts, event.kind, event.text)
@@ -186,7 +192,7 @@ class Format:
 def _add(texts: dict[Kind, str], kind: Kind, text: str) -> None:
     """Add an event to the texts read so far."""
     if kind is Kind.RECLASSIFY:
-        texts[Kind.THOUGHT], texts[Kind.CONCLUSION] = texts[Kind.CONCLUSION], ""
+        texts[Kind.THOUGHT], texts[Kind.CONCLUSION] = texts[Kind.THOUGHT] + texts[Kind.CONCLUSION], ""
     else:
         texts[kind] += text
 

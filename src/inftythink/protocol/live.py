@@ -20,6 +20,7 @@ class Live:
         self._k = 0
         self._reader = Reader(fmt.tags, fmt.start)
         self._summarises = False
+        self._thinks = True
 
     def begin(self, asked: Generate) -> list[Event]:
         """Say which call comes; return what the one before had held back."""
@@ -29,14 +30,18 @@ class Live:
             self._reader = Reader(self._fmt.tags, Place.OPEN if asked.alone else self._fmt.start)
         self._k = asked.k
         self._summarises = asked.purpose is Purpose.SUMMARISE
-        return events + self._name(self._reader.feed(asked.scaffold))
+        events += self._name(self._reader.feed(asked.scaffold))
+        self._thinks = self._reader.thinking
+        return events
 
     def feed(self, text: str = "", reasoning: str = "") -> list[Event]:
-        """Take the next piece of the call's text, or of a thought that the server split off."""
+        """Take the next piece of the call's text, or of what the server split off: see ``Format.read``."""
         events = []
-        if reasoning and not self._summarises:
+        if reasoning and self._thinks and not self._summarises:
             self._reader.place = Place.BETWEEN
             events.append(Event(Kind.THOUGHT, reasoning))
+        elif reasoning and not self._summarises:
+            text = reasoning + text
         return events + self._name(self._reader.feed(text))
 
     def end(self, completion: Completion) -> list[Event]:

@@ -118,6 +118,11 @@ class Reader:
         self._break_due = False  # the line break behind a written <think> belongs to the tag
         self._pending: list[tuple[Kind, list[str]]] = []
 
+    @property
+    def thinking(self) -> bool:
+        """Whether what comes next may still be of the thought."""
+        return self.place in (Place.OPEN, Place.THOUGHT, Place.PLAIN)
+
     def feed(self, chunk: str) -> list[Event]:
         """Take the next characters; return what has become certain."""
         text = self._held + chunk
