@@ -86,7 +86,12 @@ def test_the_exit_code_of_a_command_is_kept() -> None:
         ("usage", 2, "error: eta 1 is too small for gamma 2"),
         ("input", 1, "error: a.jsonl:3: not JSON"),
         ("missing", 1, "error: torch is not installed. Install it with: pip install 'inftythink[hf]'"),
-        ("disk", 1, "error: [Errno 28] No space left on device: 'out/a'"),
+        (
+            "disk",
+            1,
+            "error: [Errno 28] No space left on device: 'out/a'. What is on record is safe: free some space and run "
+            "the same command again.",
+        ),
         ("ctrl-c", 130, "interrupted, resume with the same command"),
     ],
 )
@@ -171,7 +176,8 @@ def test_help_imports_no_verb_and_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy, ours = done.stderr.splitlines()
     assert heavy == "[]"
-    assert sorted(ast.literal_eval(ours)) == ["inftythink.cli", "inftythink.cli.main", "inftythink.errors"]
+    expected = ["inftythink._process", "inftythink.cli", "inftythink.cli.main", "inftythink.errors"]
+    assert sorted(ast.literal_eval(ours)) == expected
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

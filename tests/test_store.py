@@ -188,7 +188,9 @@ def test_a_folder_that_cannot_be_one(tmp_path):
 def test_a_broken_line_inside_is_named(tmp_path):
     with RunFolder(tmp_path, Config()):
         pass
-    (tmp_path / "journal.jsonl").write_text('{"id": "a", "sample": 0, "call": 0, "completion": {}}\n{broken\n[1]\n')
+    (tmp_path / "journal.jsonl").write_text(
+        '{"id": "a", "sample": 0, "call": 0, "completion": {"text": "x", "stop": "stop"}}\n{broken\n[1]\n'
+    )
     with pytest.raises(InputError, match=r"journal.jsonl:2: not a line of JSON"):
         RunFolder(tmp_path, Config())
     (tmp_path / "journal.jsonl").write_text("[1]\n")

@@ -3,6 +3,7 @@
     RUN/config.yaml         the configuration and its digest
     RUN/journal.jsonl       one finished call a line, written before it is acted on
     RUN/trajectories.jsonl  one finished trajectory a line
+    RUN/.lock               the process that has the folder open, or had it last
 
 A run that was killed goes on where it was: finished trajectories are left out, and a trajectory that was under way is
 replayed through the machine from its calls on record. What a kill can tear is the last line of a file; it is cut off
@@ -14,7 +15,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +42,14 @@ class JsonLines:
 
     def append(self, data: dict[str, Any]) -> None:
         """Write one line. It survives a kill of this process from here on, and a power cut after ``sync``."""
-        line = memoryview(
-            (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
-        )
+        line = (json.dumps(data, ensure_ascii=False, separators=(",", ":")) + "\n").encode("utf-8", "surrogatepass")
+        written = 0
         try:
-            while line:
-                line = line[os.write(self._fd, line) :]
+            while written < len(line):
+                written += os.write(self._fd, line[written:])
         except OSError as error:
+            # Others of this process may write before it ends, and would go on in the middle of this line.
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
             raise InputError(
                 f"{self.path}: cannot write ({error.strerror}). What stands before is safe: free some space "
                 "and run the same command again."
@@ -72,7 +76,7 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(file, 1):
             try:
                 data = json.loads(line.decode("utf-8", "surrogatepass"))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{path}:{number}: not a line of JSON ({error})") from error
             if not isinstance(data, dict):
                 raise InputError(f"{path}:{number}: a JSON object was expected, not {type(data).__name__}")
@@ -115,8 +119,8 @@ class RunFolder:
         """Bytes of lines that a kill had torn and that were cut off."""
         self._pending = self._read_journal()
 
-    def _read_journal(self) -> dict[Key, list[dict[str, Any]]]:
-        pending: dict[Key, list[dict[str, Any]]] = {}
+    def _read_journal(self) -> dict[Key, list[Completion]]:
+        pending: dict[Key, list[Completion]] = {}
         for entry in read_json_lines(self.path / "journal.jsonl"):
             try:
                 key, call = (entry["id"], entry["sample"]), entry["call"]
@@ -124,12 +128,12 @@ class RunFolder:
                     continue
                 calls = pending.setdefault(key, [])
                 if call == len(calls):
-                    calls.append(entry["completion"])
+                    calls.append(Completion.from_json(entry["completion"]))
                 elif call > len(calls):
                     raise InputError(
                         f"{self.path}/journal.jsonl: call {len(calls)} of {key} is missing before call {call}"
                     )
-            except (KeyError, TypeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(f"{self.path}/journal.jsonl: not a journal of this version ({error!r})") from error
         return pending
 
@@ -149,7 +153,7 @@ class RunFolder:
 
     def replay(self, problem_id: str, sample: int) -> list[Completion]:
         """Return the completions on record for an unfinished trajectory, in order; they are given out once."""
-        return [Completion.from_json(data) for data in self._pending.pop((problem_id, sample), [])]
+        return self._pending.pop((problem_id, sample), [])
 
     def record(self, problem_id: str, sample: int, call: int, completion: Completion) -> None:
         """Put a completion on record before it is acted on."""
@@ -217,7 +221,7 @@ def read_trajectories(path: str | os.PathLike[str]) -> Iterator[Trajectory]:
     for number, data in enumerate(read_json_lines(file), 1):
         try:
             yield Trajectory.from_json(data)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{file}:{number}: not a trajectory ({error})") from error
 
 
@@ -267,9 +271,9 @@ def write_grades(run: Path, grades: Mapping[Key, dict[str, Any]]) -> None:
 
 
 def lock(run: Path) -> int:
-    """Make a run folder this process's own until the file descriptor that is returned is closed.
+    """Make a folder this process's own until the descriptor that is returned is closed, or the process ends.
 
-    Raises ``UsageError`` when another process has it open, or it cannot be written to.
+    Raises ``UsageError`` when another process has it (naming it), or the folder cannot be written to.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
@@ -277,10 +281,25 @@ def lock(run: Path) -> int:
     except OSError as error:
         raise UsageError(f"{run}: cannot be used as a run folder ({error.strerror})") from error
     try:
+        # The system's lock counts, not that there is a file: it goes with the process, whatever ends that. On NFS it
+        # holds between hosts too (Linux turns it into a lock of the server) unless the mount says nolock, where every
+        # host has its own, or local_lock: then nothing but care keeps two hosts from one folder.
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        # For whoever is refused. A disk that is full does not keep a run from beginning.
+        with suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 1000, 0).decode("utf-8", "replace").strip() or "it does not say which"
         os.close(descriptor)
-        raise UsageError(f"{run}: another run has this folder open; wait for it, or use another folder") from None
+        raise UsageError(
+            f"{run}: another run has this folder open ({holder}); wait for it, or use another folder"
+        ) from None
+    except OSError as error:
+        os.close(descriptor)
+        raise UsageError(
+            f"{run}: cannot be locked against a second run ({error.strerror}); use a folder on a file system with locks"
+        ) from error
     return descriptor
 
 

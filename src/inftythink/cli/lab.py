@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,17 +33,28 @@ def run(config: LabConfig) -> None:
     """Carry out a preset and write its report."""
     from importlib.util import find_spec
 
-    from inftythink.config import difference, dump, load_dumped
-    from inftythink.errors import UsageError, missing
+    from inftythink.errors import missing
+    from inftythink.store import lock
 
     for package, extra in (("torch", "train"), ("trl", "train"), ("datatrove", "data"), ("matplotlib", "lab")):
         if find_spec(package) is None:
             raise missing(package, extra)
     folder = config.output or Path("runs") / f"lab-{config.preset}"
+    descriptor = lock(folder)
+    try:
+        _run(config, folder)
+    finally:
+        os.close(descriptor)
+
+
+def _run(config: LabConfig, folder: Path) -> None:
+    """Carry a preset out in a folder that is this process's own."""
+    from inftythink.config import difference, dump, load_dumped
+    from inftythink.errors import UsageError
+
     saved = folder / "config.yaml"
     if saved.exists() and (changes := difference(load_dumped(LabConfig, saved), config)):
         raise UsageError(f"{folder}: refused, this laboratory was {'; '.join(changes)}. Use another --output.")
-    folder.mkdir(parents=True, exist_ok=True)
     dump(config, saved)
 
     from inftythink.lab.plan import plan

@@ -1,12 +1,14 @@
 """The entry point ``inftythink``: finds the verb, imports its file, and turns what happened into an exit code.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 141 the reader of the output went away.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted by Ctrl-C, 141 the reader of the output went away,
+143 terminated by SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from inftythink import __version__
+from inftythink._process import terminable
 from inftythink.cli import Command
 from inftythink.errors import InftyThinkError, UsageError
 
@@ -37,7 +40,9 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 """Verb -> the module that is imported when it is called, and its line in ``--help``."""
 
-DONE, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED = 0, 1, 2, 130, 141
+DONE, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None, verbs: Mapping[str, tuple[str, str]] = VERBS) -> int:
@@ -53,12 +58,20 @@ def main(argv: Sequence[str] | None = None, verbs: Mapping[str, tuple[str, str]]
     debug = os.environ.get("INFTYTHINK_DEBUG", "") not in ("", "0")
     # Read when torch is loaded. Threads that wait by spinning make a small model twenty times slower beside other jobs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with terminable() as terminated:
+        code = _run(list(sys.argv[1:] if argv is None else argv), verbs, debug, terminated)
+    return TERMINATED if terminated and code == INTERRUPTED else code
+
+
+def _run(argv: list[str], verbs: Mapping[str, tuple[str, str]], debug: bool, terminated: list[int]) -> int:
+    """Run one command line; turn what it raises into an exit code."""
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv), verbs)
+        code = _dispatch(argv, verbs)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print("interrupted, resume with the same command", file=sys.stderr)
+        how = "terminated" if terminated else "interrupted"
+        print(f"{how}, resume with the same command", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         if debug:
@@ -69,8 +82,15 @@ def main(argv: Sequence[str] | None = None, verbs: Mapping[str, tuple[str, str]]
     except (InftyThinkError, OSError) as error:
         if debug:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_text(error)}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _text(error: Exception) -> str:
+    """What an error says; of a full disk also what to do, which the operating system does not say."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return str(error)
+    return f"{error}. What is on record is safe: free some space and run the same command again."
 
 
 def _dispatch(argv: list[str], verbs: Mapping[str, tuple[str, str]]) -> int:

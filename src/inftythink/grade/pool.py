@@ -114,11 +114,21 @@ class _Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self._connection: Connection | None = None
+        self._killed = False
 
     def grade(self, name: str, ask: Ask, timeout: float) -> Grade:
-        """Return the grade, or one that says what went wrong."""
+        """Return the grade, or one that says what went wrong.
+
+        Whoever killed the process (most often the kernel, which was out of memory) did not judge the answer, which gets
+        one more chance.
+        """
+        grade = self._grade(name, ask, timeout)
+        return self._grade(name, ask, timeout) if self._killed and not self.stopping else grade
+
+    def _grade(self, name: str, ask: Ask, timeout: float) -> Grade:
         if self.stopping:
             return _STOPPED
+        self._killed = False
         try:
             connection = self._connection or self._start()
             connection.send((name, ask))
@@ -166,6 +176,7 @@ class _Worker:
             self._process.wait(_CLOSING)
         self.kill()
         code = self._process.wait()
+        self._killed = code == -signal.SIGKILL
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - 1000))
         lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
         how = f"exit code {code}" if code >= 0 else _signal_name(-code)

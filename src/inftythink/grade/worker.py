@@ -6,27 +6,24 @@ grade; in place of either it may answer with the trouble as text. Graders run in
 
 from __future__ import annotations
 
-import ctypes
 import importlib
-import os
 import resource
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
+from inftythink._process import end_with
 from inftythink.grade.base import Ask, Grade, Grader
 
 MEMORY = 4 << 30
 """Bytes of address space that a worker may use: a number with a billion digits ends as a MemoryError."""
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main(descriptor: int, parent: int) -> None:
     """Grade what comes over a descriptor until the other side hangs up; end with the process ``parent``."""
-    _end_with(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with(parent)
     _limit_memory()
     loaded: dict[str, Grader] = {}
     with Connection(descriptor) as connection:
@@ -68,15 +65,6 @@ def _trouble(call: Callable[[], object]) -> str | None:
     except BaseException as error:  # math-verify's TimeoutException is no Exception
         return f"{type(error).__name__}: {error}"[:500]
     return None
-
-
-def _end_with(parent: int) -> None:
-    """Have the system kill this process when the thread that started it ends (Linux); elsewhere it ends when idle."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            sys.exit("the process that started this one is gone")
 
 
 def _limit_memory() -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from inftythink._process import end_with
 from inftythink.backends.connect import SHIPPED
 from inftythink.lab.data import convert, draw, select, write_traces
 from inftythink.lab.plan import GAMMA, WINDOW, DataSet, Exam, Model, Plan
@@ -65,7 +66,7 @@ def run(plan: Plan, folder: Path, workers: int, progress: Progress) -> None:
     waiting = {step.name: step for step in steps(plan)}
     whole: set[str] = set()
     # Spawned, not forked: torch's threads do not survive a fork.
-    with ProcessPoolExecutor(workers, get_context("spawn"), _one_thread) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin, (os.getpid(),)) as pool:
         running: dict[Future[str], str] = {}
         while waiting or running:
             ready = [step for step in waiting.values() if whole.issuperset(step.needs)]
@@ -90,7 +91,8 @@ def steps(plan: Plan) -> list[Step]:
     return found
 
 
-def _one_thread() -> None:
+def _begin(parent: int) -> None:
+    end_with(parent)
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
     import torch
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from inftythink import config as settings
-from inftythink.errors import InputError, UsageError
+from inftythink.errors import InftyThinkError, InputError, UsageError
+from inftythink.store import lock as take
 
 R = TypeVar("R", bound="Result")
 
@@ -40,15 +45,53 @@ class Result:
             raise InputError(f"{output}: the files of a finished run cannot be read ({error})") from error
 
 
-def claim(config: Any) -> None:
-    """Make ``config.output`` the folder of this run. Raises ``UsageError`` when another's settings are there."""
-    saved = config.output / "config.yaml"
-    if saved.exists():
-        changes = settings.difference(settings.load_dumped(type(config), saved), config)
-        if changes:
-            raise UsageError(f"{config.output}: refused, this run was {'; '.join(changes)}. Use another --output.")
-    config.output.mkdir(parents=True, exist_ok=True)
-    settings.dump(config, saved)
+@contextmanager
+def claimed(config: Any, first: bool) -> Iterator[None]:
+    """Have ``config.output`` as the folder of this run, in all its processes; the ``first`` of them keeps others out.
+
+    Raises ``UsageError`` when another's settings are there, or another run is at work there; ``InputError`` for what
+    fails because the disk is full, in libraries whose errors do not say so.
+    """
+    lock = _claim(config) if first else None
+    try:
+        yield
+    except (InftyThinkError, OSError):
+        raise
+    except Exception as error:
+        if (why := _unwritable(config.output)) is None:
+            raise
+        raise InputError(
+            f"{config.output}: cannot write ({why}). Checkpoints before stay as they are: free some space and run the "
+            "same command again."
+        ) from error
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _claim(config: Any) -> int:
+    lock = take(config.output)
+    try:
+        saved = config.output / "config.yaml"
+        if saved.exists():
+            changes = settings.difference(settings.load_dumped(type(config), saved), config)
+            if changes:
+                raise UsageError(f"{config.output}: refused, this run was {'; '.join(changes)}. Use another --output.")
+        settings.dump(config, saved)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _unwritable(folder: Path, size: int = 2**20) -> str | None:
+    """Say why no more can be written to a folder, None when it can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(size))
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def last_checkpoint(output: Path) -> str | None:

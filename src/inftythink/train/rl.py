@@ -21,7 +21,7 @@ from inftythink import config as settings
 from inftythink.errors import missing
 from inftythink.tasks.base import Item
 from inftythink.train.arguments import weights_dtype
-from inftythink.train.folder import Result, claim, last_checkpoint
+from inftythink.train.folder import Result, claimed, last_checkpoint
 from inftythink.train.rl_run import Run, read_items
 from inftythink.train.rl_settings import RlConfig, fit
 from inftythink.train.rollout import Grading, grade_here
@@ -60,7 +60,7 @@ def train_rl(
     (``accelerate launch``) every process calls this.
 
     Raises:
-        UsageError: The settings cannot work together, or the output folder was made with others.
+        UsageError: The settings cannot work together, or the output folder was made with others, or is in use.
         InputError: Tasks, tokenizer or model cannot be loaded.
         MissingDependencyError: The extra ``train`` is not installed.
     """
@@ -71,17 +71,16 @@ def train_rl(
 
     config = fit(config)
     state = PartialState(cpu=config.device == "cpu")
-    if state.is_main_process:
-        claim(config)
-    state.wait_for_everyone()
-    if (config.output / "metrics.json").is_file():
-        return RlResult.read(config.output)
-    asked = read_items(config.train.task, config.train.settings) if items is None else items
-    if examined is None:
-        task = config.examine.task
-        examined = [] if task is None else read_items(task, config.examine.settings)
-    run = Run(config, asked, examined, grading)
-    return _finish(run, _trainer(run, state.device.type == "cuda", progress))
+    with claimed(config, state.is_main_process):
+        state.wait_for_everyone()
+        if (config.output / "metrics.json").is_file():
+            return RlResult.read(config.output)
+        asked = read_items(config.train.task, config.train.settings) if items is None else items
+        if examined is None:
+            task = config.examine.task
+            examined = [] if task is None else read_items(task, config.examine.settings)
+        run = Run(config, asked, examined, grading)
+        return _finish(run, _trainer(run, state.device.type == "cuda", progress))
 
 
 def _trainer(run: Run, on_gpu: bool, progress: Progress | None) -> RoundsTrainer:

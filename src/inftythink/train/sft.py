@@ -22,7 +22,7 @@ from inftythink import config as settings
 from inftythink.errors import UsageError, missing
 from inftythink.train.arguments import layout, shape_of, trainer_arguments, weights_dtype
 from inftythink.train.batches import in_order, plan
-from inftythink.train.folder import Result, claim, last_checkpoint
+from inftythink.train.folder import Result, claimed, last_checkpoint
 from inftythink.train.settings import Batch, Data, Lora, ModelSource, Optimizer, SftConfig
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def train_sft(config: SftConfig, *, rows: Rows | None = None, progress: Progress
     process group (``accelerate launch``, ``torchrun``) every process calls this.
 
     Raises:
-        UsageError: The settings cannot work together, or the output folder was made with others.
+        UsageError: The settings cannot work together, or the output folder was made with others, or is in use.
         InputError: Data, tokenizer or model cannot be loaded.
         MissingDependencyError: The extra ``train`` is not installed.
     """
@@ -67,17 +67,15 @@ def train_sft(config: SftConfig, *, rows: Rows | None = None, progress: Progress
     from accelerate import PartialState
 
     state = PartialState(cpu=config.device == "cpu")
-    output = config.output
-    if state.is_main_process:
-        claim(config)
-    state.wait_for_everyone()
-    if (output / "metrics.json").is_file():
-        return SftResult.read(output)
-    tokenizer, new_ids, renderer = _renderer(config)
-    if rows is None:
-        rows = _rows(config, tokenizer, renderer, state)
-    trainer = _trainer(config, rows, tokenizer, new_ids, state, progress)
-    return _finish(config, trainer, rows, new_ids, renderer)
+    with claimed(config, state.is_main_process):
+        state.wait_for_everyone()
+        if (config.output / "metrics.json").is_file():
+            return SftResult.read(config.output)
+        tokenizer, new_ids, renderer = _renderer(config)
+        if rows is None:
+            rows = _rows(config, tokenizer, renderer, state)
+        trainer = _trainer(config, rows, tokenizer, new_ids, state, progress)
+        return _finish(config, trainer, rows, new_ids, renderer)
 
 
 def _renderer(config: SftConfig) -> tuple[Any, list[int], Renderer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inftythink._process import end_with
 from inftythink.data.form import split_of
 from inftythink.data.table import read_rows, shards
 from inftythink.errors import InputError
@@ -113,7 +115,7 @@ def encode_folder(folder: Path, output: Path, encoding: Encoding, workers: int) 
     """
     jobs = [(path, split, output, encoding) for path, split in _inputs(folder, encoding.carry)]
     if workers > 1 and len(jobs) > 1:
-        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
+        with ProcessPoolExecutor(min(workers, len(jobs)), initializer=end_with, initargs=(os.getpid(),)) as pool:
             done = list(pool.map(_encode_shard, *zip(*jobs, strict=True)))
     else:
         done = [_encode_shard(*job) for job in jobs]
