@@ -249,17 +249,58 @@ def test_clients_that_leave_at_any_byte_leave_nothing(served, raw):
     well_again(served)
 
 
+LARGE = event("x" * 8192)
+ENDLESS = [STREAM, *[LARGE] * 8000]
+
+
+def deaf(served: Served, interface: str = "chat") -> socket.socket:
+    """A client that asks for a stream and reads nothing of it."""
+    path, body = BODIES[interface]
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(address(served))
+    sock.sendall(request(path, body, stream=True, **({} if "passed" in interface else {"reasoning_field": "both"})))
+    return sock
+
+
 def test_a_client_that_does_not_read_stops_its_upstream(raw):
-    piece = event("x" * 8192)
-    raw.script, raw.sent = [STREAM, *[piece] * 8000], 0
+    raw.script, raw.sent = ENDLESS, 0
     with serving(upstream(raw.url), settings=Settings(keep_alive=0.05)) as served:
         served.tasks = tasks(served)
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            sock.connect(address(served))
-            sock.sendall(request(*BODIES["chat"], stream=True, reasoning_field="reasoning"))
+        with deaf(served):
             wait_until(lambda: standstill(raw), SLOW)
-            assert 0 < raw.sent < 8000 * len(piece)
+            assert 0 < raw.sent < 8000 * len(LARGE)
+        nothing_is_left(served, raw)
+
+
+@pytest.mark.parametrize("interface", BODIES)
+def test_a_client_that_does_not_read_for_too_long_loses_its_slot(raw, client, interface):
+    raw.script, raw.sent = ENDLESS, 0
+    with serving(upstream(raw.url), settings=Settings(slots=1, queue=0, stall=0.5)) as served:
+        served.tasks = tasks(served)
+        with deaf(served, interface) as sock:
+            wait_until(lambda: raw.sent > 0, SLOW)
+            wait_until(lambda: served.busy == 0 and raw.open == 0, SLOW)
+            raw.script = [STREAM, event("42"), END]
+            assert client.post(served.url + "/v1/chat/completions", json={"messages": ASK}).status_code == 200
+            # Should it come back after all it is told what became of its answer.
+            heard = b""
+            while b"nothing was read for 0.5 seconds" not in heard:
+                heard = heard[-1000:] + sock.recv(2**16)
+        nothing_is_left(served, raw)
+
+
+def test_a_client_that_reads_slowly_is_served_to_the_end(raw):
+    raw.script = [STREAM, *[LARGE] * 100, END]
+    with serving(upstream(raw.url), settings=Settings(stall=1.0)) as served:
+        served.tasks = tasks(served)
+        with deaf(served) as sock:
+            heard = b""
+            while not heard.endswith(b"0\r\n\r\n"):
+                threading.Event().wait(0.02)
+                heard = heard[-1000:] + sock.recv(2**15)
+        assert b'"outcome":"' in heard
+        assert b"nothing was read" not in heard
         nothing_is_left(served, raw)
 
 

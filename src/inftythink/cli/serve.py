@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import os
 import socket
 import sys
@@ -56,6 +57,9 @@ class ServeConfig(ReasonSettings):
     top_samples: Count = option(16, "most choices (n) that a request may ask for")
     keep_alive: float = option(10.0, "seconds of silence before a stream gets a comment", identity=False)
     request_timeout: float = option(3600.0, "most seconds of a trajectory", identity=False)
+    stall_timeout: float = option(
+        60.0, "seconds after which a client that does not read its answer is given up", identity=False
+    )
     body_limit: Count = option(8 * 2**20, "most bytes of a request", identity=False)
     grace: float = option(30.0, "seconds that running answers get to end when the server stops", identity=False)
     retries: Count = option(2, "how often a request to an upstream is tried again", identity=False)
@@ -149,6 +153,7 @@ def _settings(config: ServeConfig, puzzles: bool) -> Settings:
         queue=config.queue,
         keep_alive=config.keep_alive,
         timeout=config.request_timeout,
+        stall=config.stall_timeout,
         body_limit=config.body_limit,
         origins=config.cors_origin,
         refuse=_no_puzzle if puzzles else None,
@@ -195,8 +200,11 @@ def _checked(config: ServeConfig) -> ServeConfig:
     check(config)
     if config.upstream and config.base_url is not None:
         raise UsageError("--upstream and --base-url say the same thing; give --upstream, once for each server")
-    if not config.workers or not config.top_samples or config.keep_alive <= 0 or config.request_timeout <= 0:
-        raise UsageError("--workers, --top-samples, --keep-alive and --request-timeout are to be more than 0")
+    seconds = (config.keep_alive, config.request_timeout, config.stall_timeout)
+    if not config.workers or not config.top_samples or min(seconds) <= 0:
+        raise UsageError(
+            "--workers, --top-samples, --keep-alive, --request-timeout and --stall-timeout are to be more than 0"
+        )
     if config.workers > 1 and not config.upstream and config.base_url is None:
         raise UsageError("--workers is for upstreams: each process would load the model once more")
     if not read_keys(config) and config.host not in LOOPBACK and not config.no_auth:
@@ -214,6 +222,9 @@ def _listen(config: ServeConfig) -> socket.socket:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((config.host, config.port))
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: its connections inherit it, and are broken when it is over
+            milliseconds = min(math.ceil(config.stall_timeout * 1000), 2**31 - 1)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         sock.listen(2048)  # who comes while models are loaded waits
     except (OSError, OverflowError) as error:
         sock.close()

@@ -29,13 +29,14 @@ from inftythink.serve.chat import Choice, Head, report
 from inftythink.serve.drive import Driver
 from inftythink.serve.events import DONE, data, dump, sent
 from inftythink.serve.fields import Refused
-from inftythink.serve.flow import EventStream, Flow, Put, unless_gone
+from inftythink.serve.flow import EventStream, Flow, Put
 from inftythink.serve.metrics import Metrics
 from inftythink.serve.passing import Answer, send_on
 from inftythink.serve.pool import Gate, Pool
 from inftythink.serve.responses import ResponseWriter
 from inftythink.serve.schema import openapi
 from inftythink.serve.told import Piece, Teller
+from inftythink.serve.turns import Turns
 from inftythink.serve.wire import (
     Asked,
     Offer,
@@ -61,8 +62,9 @@ class Settings:
     ``keys``: those that are let in; none lets everyone in. ``local``: only requests that name this machine by a
     loopback name are answered, so that no web page can reach the server through a name of its own.
     ``slots`` trajectories run at once, ``queue`` more wait. ``keep_alive``: seconds of silence before a comment.
-    ``timeout``: most seconds of a trajectory. ``body_limit``: most bytes of a request. ``origins``: web pages that may
-    call it (CORS). ``refuse`` says why a question cannot be asked. ``log_content``: questions and answers are logged.
+    ``timeout``: most seconds of a trajectory. ``stall``: seconds after which a client that does not read is given up.
+    ``body_limit``: most bytes of a request. ``origins``: web pages that may call it (CORS). ``refuse`` says why a
+    question cannot be asked. ``log_content``: questions and answers are logged.
     """
 
     keys: tuple[str, ...] = ()
@@ -71,6 +73,7 @@ class Settings:
     queue: int = 256
     keep_alive: float = 10.0
     timeout: float = 3600.0
+    stall: float = 60.0
     body_limit: int = 8 * 2**20
     origins: tuple[str, ...] = ()
     refuse: Callable[[str], str | None] | None = None
@@ -86,12 +89,14 @@ class Server:
         self._base, self._born = offer, int(time.time())
         self._digests = [hashlib.sha256(key.encode()).digest() for key in self.settings.keys]
         self._flows: set[Flow] = set()
+        self._turns = Turns()
+        self._offered: tuple[Any, Offer] = (None, offer)
         self._closing = False
         self._driver = Driver(pool, self.gate, self.metrics, self.settings.timeout, self.settings.log_content)
         routes: list[tuple[str, str, str, Callable[[Request], Awaitable[Response]], bool]] = [
-            ("POST", "/v1/chat/completions", "chat", self._chat, True),
-            ("POST", "/v1/responses", "responses", self._responses, True),
-            ("POST", "/v1/completions", "completions", self._completions, True),
+            ("POST", "/v1/chat/completions", "chat", self._in_turn(self._chat), True),
+            ("POST", "/v1/responses", "responses", self._in_turn(self._responses), True),
+            ("POST", "/v1/completions", "completions", self._in_turn(self._completions), True),
             ("GET", "/v1/models", "models", self._models, True),
             ("GET", "/v1/models/{name:path}", "models", self._model, True),
             ("GET", "/health", "health", self._health, False),
@@ -130,7 +135,7 @@ class Server:
         """Take nothing more; let what runs end for so long, then end it with an error of its own."""
         self._closing = True
         end = time.monotonic() + seconds
-        while self._flows and time.monotonic() < end:
+        while any(not flow.stalled for flow in self._flows) and time.monotonic() < end:
             await asyncio.sleep(0.05)
         for flow in list(self._flows):
             flow.abort(Refused(503, "the server is shutting down", code="shutting_down"))
@@ -157,6 +162,15 @@ class Server:
 
         return endpoint
 
+    def _in_turn(self, work: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        """Return ``work`` that waits for its turn, so that many that begin do not delay those that run."""
+
+        async def wait(request: Request) -> Response:
+            await self._turns.take()
+            return await work(request)
+
+        return wait
+
     def _authorise(self, request: Request) -> None:
         host = re.sub(r":\d*$", "", request.headers.get("host", ""))
         if self.settings.local and host.lower() not in LOOPBACK:
@@ -177,12 +191,8 @@ class Server:
         self._admit(asked)
         head = Head(f"chatcmpl-{uuid.uuid4().hex}", int(time.time()), self.model)
         if asked.stream:
-            flow = self._flow(
-                lambda put: self._stream_chat(put, asked, head),
-                _chat_broken,
-                self.settings.keep_alive,
-            )
-            return await self._streamed(request, flow)
+            flow = self._flow(request, lambda put: self._stream_chat(put, asked, head), _chat_broken)
+            return await self._streamed(flow)
         return await self._whole(request, lambda: self._whole_chat(asked, head))
 
     async def _responses(self, request: Request) -> Response:
@@ -194,11 +204,11 @@ class Server:
         writer = ResponseWriter(asked, f"resp_{uuid.uuid4().hex}", int(time.time()), self.model)
         if asked.stream:
             flow = self._flow(
+                request,
                 lambda put: self._stream_response(put, asked, writer),
                 lambda refused: _events(writer.fail(refused)),
-                self.settings.keep_alive,
             )
-            return await self._streamed(request, flow)
+            return await self._streamed(flow)
         return await self._whole(request, lambda: self._whole_response(asked, writer))
 
     async def _completions(self, request: Request) -> Response:
@@ -237,13 +247,18 @@ class Server:
     def offer(self) -> Offer:
         """What requests may ask for, as far as the upstreams that were started can do it."""
         able = [each.reasoner.backend.capabilities for each in self.pool.upstreams if each.started]
-        carries = [(name, make_carry(name, self._base.policy)) for name in CARRIES]
-        can = tuple(
-            name
-            for name, carry in carries
-            if all((a.prefill or not carry.needs_prefill) and (a.token_ids or not carry.needs_token_ids) for a in able)
-        )
-        return dataclasses.replace(self._base, model=self.model, carries=can)
+        known = (self.model, able)
+        if known != self._offered[0]:  # it changes when an upstream starts, and is asked for by every request
+            carries = [(name, make_carry(name, self._base.policy)) for name in CARRIES]
+            can = tuple(
+                name
+                for name, carry in carries
+                if all(
+                    (a.prefill or not carry.needs_prefill) and (a.token_ids or not carry.needs_token_ids) for a in able
+                )
+            )
+            self._offered = known, dataclasses.replace(self._base, model=self.model, carries=can)
+        return self._offered[1]
 
     @property
     def model(self) -> str:
@@ -288,25 +303,30 @@ class Server:
     # -- responses --
 
     def _flow(
-        self, make: Callable[[Put], Coroutine[Any, Any, None]], broken: Callable[[Refused], bytes], keep_alive: float
+        self,
+        request: Request,
+        make: Callable[[Put], Coroutine[Any, Any, None]],
+        broken: Callable[[Refused], bytes],
+        comments: bool = True,
     ) -> Flow:
-        flow = Flow(make, broken, keep_alive)
+        keep_alive = self.settings.keep_alive if comments else NEVER
+        flow = Flow(request.receive, make, broken, keep_alive, self.settings.stall)
         self._flows.add(flow)
         return flow
 
-    async def _begun(self, request: Request, flow: Flow) -> bool:
+    async def _begun(self, flow: Flow) -> bool:
         """Wait for the first of a flow; False when the client left before. Raises ``Refused``."""
         begun = False
         try:
-            begun = bool(await unless_gone(request.receive, flow.begin()))
+            begun = await flow.begin()
         finally:
             if not begun:
                 await flow.stop()
                 self._flows.discard(flow)
         return begun
 
-    async def _streamed(self, request: Request, flow: Flow) -> Response:
-        if not await self._begun(request, flow):
+    async def _streamed(self, flow: Flow) -> Response:
+        if not await self._begun(flow):
             return Response(status_code=499)
         return EventStream(flow, lambda: self._flows.discard(flow))
 
@@ -314,8 +334,8 @@ class Server:
         async def write(put: Put) -> None:
             await put(sent(dump(await make())))
 
-        flow = self._flow(write, lambda refused: b"", NEVER)
-        if not await self._begun(request, flow):
+        flow = self._flow(request, write, lambda refused: b"", comments=False)
+        if not await self._begun(flow):
             return Response(status_code=499)
         return Response(await self._rest(flow), media_type="application/json")
 
@@ -345,8 +365,8 @@ class Server:
             finally:
                 self.gate.leave()
 
-        flow = self._flow(make, _chat_broken, self.settings.keep_alive if body.get("stream") is True else NEVER)
-        if not await self._begun(request, flow):
+        flow = self._flow(request, make, _chat_broken, comments=body.get("stream") is True)
+        if not await self._begun(flow):
             return Response(status_code=499)
         if answer.streamed or flow.commented:
             return EventStream(flow, lambda: self._flows.discard(flow))
@@ -414,6 +434,8 @@ class Server:
 
 async def _together(works: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Do all at once; when one fails, end the others."""
+    if len(works) == 1:
+        return [await works[0]]
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         return list(await asyncio.gather(*tasks))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import multiprocessing
 import signal
@@ -21,6 +22,10 @@ log = logging.getLogger("inftythink.serve")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 SPARE = 10
 """Seconds that uvicorn waits beyond our own grace before it cancels what is left."""
+ACCEPTED = 16
+"""Connections that are accepted in one go, before the streams that run are heard again."""
+BACKLOG = 2048
+"""Connections that may wait to be accepted."""
 
 
 class Runner(uvicorn.Server):
@@ -33,10 +38,17 @@ class Runner(uvicorn.Server):
             log_config=None,
             access_log=access_log,
             server_header=False,
+            backlog=ACCEPTED,
             timeout_graceful_shutdown=int(grace) + SPARE,
         )
         super().__init__(config)
         self._server, self._grace = server, grace
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen. The event loop takes its backlog for both numbers; the system is told the right one."""
+        await super().startup(sockets)
+        for each in sockets or ():
+            each.listen(BACKLOG)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and drain."""
@@ -66,11 +78,23 @@ async def serve(server: Server, sock: socket.socket, grace: float, access_log: b
         BackendFatalError: A model in this process cannot be loaded.
     """
     await server.pool.start()
+    spare_the_collector()
     try:
         await Runner(server, grace, access_log).serve([sock])
     finally:
         await server.drain(0)
         await server.pool.aclose()
+
+
+def spare_the_collector() -> None:
+    """Keep garbage collections short and rare: each stops all streams.
+
+    What there is by now stays, and need not be looked through again. Nearly all that a request makes is freed without
+    a collection; of each connection a few objects of the event loop are left for one.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(5000, 10, 10)
 
 
 def serve_many(target: Callable[..., Any], config: object, sock: socket.socket, workers: int, grace: float) -> int:
