@@ -114,6 +114,15 @@ def attention_flops(model: Architecture, call: Call) -> float:
     return sum(_attention(model, call))
 
 
+def training_flops(model: Architecture, length: int) -> float:
+    """Return the operations of training on a row of ``length`` tokens: forward, and twice that backward.
+
+    Nothing is computed anew for checkpoints, as is usual where a share of the device's peak is told.
+    """
+    forward = (model.active + model.head) * length + model.query_dim * _pairs(model, 0, length)
+    return 3 * 2.0 * forward
+
+
 def kv_bytes(model: Architecture, context: int, number_bytes: float = 2.0) -> float:
     """Return the bytes of keys and values of ``context`` tokens; layers with a window keep no more than it."""
     return number_bytes * model.cached * _seen(model, context)
