@@ -1,14 +1,17 @@
 """The server under load: a scripted upstream, ``inftythink serve`` and the clients, each a process of its own.
 
-    python benchmarks/load.py [fast] [slow] [step] [repeat] [most] [workers] [leave]
+    python benchmarks/load.py [fast] [slow] [step] [burst] [repeat] [most] [workers] [leave]
 
 All names without an argument. Every token carries its number and the moment it was sent, so that the clients see what
-was lost, out of order or late; processes share the clock. Needs psutil. Nothing else may run beside.
+was lost, out of order or late; processes share the clock. A delay is that of a token, from the upstream's sending to
+the client's reading. What a request waits before it reaches the upstream is part of the time to its first token, which
+is told too. Needs psutil. Nothing else may run beside.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import heapq
 import itertools
@@ -104,6 +107,7 @@ class Stream(asyncio.Protocol):
 
 class Client(asyncio.Protocol):
     delays: array[int] = array("q")
+    firsts: array[int] = array("q")
     disorder = 0
 
     def __init__(self, body: bytes, tokens: int) -> None:
@@ -113,12 +117,14 @@ class Client(asyncio.Protocol):
         self.done = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.Transport) -> None:
-        self.transport = transport
+        self.transport, self.asked = transport, now()
         transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
         arrived, text, end = now(), self.rest + data, 0
         for found in TOKEN.finditer(text):
+            if not self.seen:
+                Client.firsts.append(arrived - self.asked)
             Client.disorder += int(found[1]) != self.seen
             self.seen += 1
             Client.delays.append(arrived - int(found[2]))
@@ -129,8 +135,10 @@ class Client(asyncio.Protocol):
         self.done.set_result(self.tokens - self.seen)
 
 
-async def clients(port: int, streams: int, rate: int, tokens: int, step: int, leave: int) -> dict[str, float]:
-    """Open the streams within a second, read them to their end (or leave), and say what came."""
+async def clients(
+    port: int, streams: int, rate: int, tokens: int, step: int, leave: int, opening: int
+) -> dict[str, float]:
+    """Open the streams within ``opening`` seconds, read them to their end (or leave), and say what came."""
     loop, opened, began = asyncio.get_running_loop(), [], time.perf_counter()
     for name in range(streams):
         question = f"rate={rate} tokens={tokens} step={step} name={name + 1}"
@@ -139,14 +147,14 @@ async def clients(port: int, streams: int, rate: int, tokens: int, step: int, le
         content = json.dumps(body).encode()
         _, client = await loop.create_connection(lambda b=content: Client(b, tokens), "127.0.0.1", port)
         opened.append(client)
-        await asyncio.sleep(max(0.0, began + (name + 1) / streams - time.perf_counter()))
+        await asyncio.sleep(max(0.0, began + opening * (name + 1) / streams - time.perf_counter()))
     left = []
     for client in opened if leave else ():
         await asyncio.sleep(0.02)
         left.append(now())
         client.transport.abort()
     missing = sum(await asyncio.gather(*(client.done for client in opened)))
-    delays = sorted(Client.delays) or [0]
+    delays, firsts = sorted(Client.delays) or [0], sorted(Client.firsts) or [0]
     return {
         "tokens": len(Client.delays),
         "missing": missing,
@@ -155,6 +163,8 @@ async def clients(port: int, streams: int, rate: int, tokens: int, step: int, le
         "p50": delays[len(delays) // 2] / 1e6,
         "p99": delays[len(delays) * 99 // 100] / 1e6,
         "max": delays[-1] / 1e6,
+        "first": firsts[len(firsts) // 2] / 1e6,
+        "last": firsts[-1] / 1e6,
         "cpu": time.process_time(),
         "left": left,
     }
@@ -225,8 +235,10 @@ def mebibytes(root: psutil.Process) -> float:
     return sum(each.memory_info().rss for each in family(root)) / 2**20
 
 
-def load(port: int, streams: int, rate: int, tokens: int, step: int = 0, leave: int = 0) -> dict[str, float]:
-    command = [sys.executable, __file__, "--clients", *map(str, (port, streams, rate, tokens, step, leave))]
+def load(
+    port: int, streams: int, rate: int, tokens: int, step: int = 0, leave: int = 0, opening: int = 1
+) -> dict[str, float]:
+    command = [sys.executable, __file__, "--clients", *map(str, (port, streams, rate, tokens, step, leave, opening))]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
 
 
@@ -246,7 +258,8 @@ def show(name: str, found: dict[str, float]) -> None:
     print(
         f"{name}: {found['tokens']} tokens in {found['seconds']:.1f} s ({found['tokens'] / found['seconds']:.0f}/s), "
         f"{found['missing']} missing, {found['disorder']} out of order; delay p50 {found['p50']:.1f} ms, "
-        f"p99 {found['p99']:.1f} ms, most {found['max']:.1f} ms; {found['each']:.0f} us of CPU a token; "
+        f"p99 {found['p99']:.1f} ms, most {found['max']:.1f} ms; first token after {found['first']:.0f} ms (median), "
+        f"{found['last']:.0f} ms (most); {found['each']:.0f} us of CPU a token; "
         f"CPU: server {found['server']:.0f} %, upstream {found['upstream']:.0f} %, clients {found['clients']:.0f} %",
         flush=True,
     )
@@ -265,6 +278,17 @@ def steady(upstream: psutil.Process, source: int, streams: int, rate: int, token
         before = mebibytes(served)
         show(name, measure(upstream, served, port, streams, rate, tokens, step))
         print(f"memory {before:.0f} MiB before, {mebibytes(served):.0f} MiB after; {in_flight(port)}", flush=True)
+
+
+def burst(upstream: psutil.Process, source: int) -> None:
+    """Begin 500 streams in one instant while 200 others run: how late are the tokens of those that run?"""
+    with server(source) as (served, port), concurrent.futures.ThreadPoolExecutor() as pool:
+        load(port, 8, 50, 50)
+        run = pool.submit(measure, upstream, served, port, 200, 5, 100, 0)
+        time.sleep(8)
+        begun = load(port, 500, 1, 3, opening=0)
+        show("200 streams of 5 tokens/s, beside 500 that begin at once", run.result())
+        print(f"the 500: first token after {begun['first']:.0f} ms (median), {begun['last']:.0f} ms (most)", flush=True)
 
 
 def repeat(upstream: psutil.Process, source: int) -> None:
@@ -313,14 +337,16 @@ def leave(upstream: psutil.Process, source: int) -> None:
 
 def main(names: list[str]) -> None:
     with process(__file__, "--upstream") as (upstream, source):
-        for name in names or ["fast", "slow", "step", "repeat", "most", "workers", "leave"]:
+        for name in names or ["fast", "slow", "step", "burst", "repeat", "most", "workers", "leave"]:
             print(f"-- {name}; load average before {os.getloadavg()[0]:.1f} --", flush=True)
             if name in ("fast", "step"):
                 steady(upstream, source, 200, 25, 750, int(name == "step"))
             elif name == "slow":
                 steady(upstream, source, 1000, 1, 30)
             else:
-                {"repeat": repeat, "most": most, "workers": workers, "leave": leave}[name](upstream, source)
+                {"burst": burst, "repeat": repeat, "most": most, "workers": workers, "leave": leave}[name](
+                    upstream, source
+                )
 
 
 if __name__ == "__main__":
