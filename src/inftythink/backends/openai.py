@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from inftythink.backends._assemble import Assembler
 from inftythink.backends._http import KEY_VARIABLES, Failure, Http, split_url
+from inftythink.backends._pace import Pace
 from inftythink.backends._retry import Retry
 from inftythink.backends._sse import DONE
 from inftythink.backends._wire import ENGINES, Dialect, Engine, GarbageError, Piece, Renderer, garbage
@@ -37,6 +38,7 @@ class OpenAI:
         timeout: The longest silence of the server in seconds.
         retry: How often, and after what waits, a request is tried again.
         extra: Fields that are put into every request as they are (``{"chat_template_kwargs": {...}}``).
+        pace: How fast requests are sent, those that are tried again among them; others may share it.
 
     Raises:
         UsageError: The settings cannot work together.
@@ -55,6 +57,7 @@ class OpenAI:
         timeout: float = 600.0,
         retry: Retry | None = None,
         extra: Mapping[str, Any] | None = None,
+        pace: Pace | None = None,
     ) -> None:
         if mode == "completions" and renderer is None:
             raise UsageError("mode 'completions' needs a renderer, which writes the prompt; or use mode 'chat'")
@@ -70,6 +73,7 @@ class OpenAI:
         self._timeout = timeout
         self._retry = retry or Retry()
         self._extra = dict(extra or {})
+        self._pace = pace
         self._quirks: frozenset[str] = frozenset()
         self._context: int | None = None
         self._ids_told = True
@@ -81,6 +85,11 @@ class OpenAI:
     def name(self) -> str:
         """For messages: engine, model and address."""
         return f"openai ({self._dialect.engine}) {self._model or '?'} at {self._base_url}"
+
+    @property
+    def url(self) -> str:
+        """Where the API lies."""
+        return self._base_url
 
     @property
     def engine(self) -> Engine:
@@ -119,6 +128,12 @@ class OpenAI:
         except BaseException:
             await self.aclose()
             raise
+
+    async def check(self) -> None:
+        """Ask whether the server still has the model. Raises ``BackendFatalError``, or ``BackendError`` for now."""
+        names = [str(model["id"]) for model in await self._list()]
+        if names and self._model not in names:
+            raise BackendFatalError(f"{self._base_url}: no longer offers {self._model!r}, but {', '.join(names)}")
 
     async def _list(self) -> list[Mapping[str, Any]]:
         """Ask for the models. A server without a list will do when the caller named the model."""
@@ -191,8 +206,11 @@ class OpenAI:
             used = self._quirks
             try:
                 async with self._slots, aclosing(self._attempt(request, prompt, streamed, arrived)) as items:
+                    charged = 0 if self._pace is None else await self._pace.enter(request)
                     async for item in items:
                         if isinstance(item, Completion):
+                            if self._pace is not None:
+                                self._pace.settle(charged, item.prompt_tokens + item.completion_tokens)
                             yield item
                             return
                         if handed_out:
