@@ -89,7 +89,7 @@ def answer(user: str, begun: str, seed: object = None) -> str:
 
 @dataclass
 class Fault:
-    """What goes wrong with one request. ``kind``: status, drop, garbage, reset, eof, error, stall, choice."""
+    """What goes wrong with one request. ``kind``: status, drop, garbage, short, reset, eof, error, stall, choice."""
 
     kind: str
     status: int = 500
@@ -164,7 +164,7 @@ class FakeServer:
         self.refuse: tuple[str, ...] = ()
         """Names of fields that this server refuses with status 400, as api.openai.com does."""
         self.key: str | None = None
-        self.url = ""
+        self.url, self.port = "", 0
 
     async def __aenter__(self) -> FakeServer:
         app = web.Application(client_max_size=2**26)
@@ -176,7 +176,7 @@ class FakeServer:
         # Engines notice that a client is gone; so does this server.
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.2)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
         await site.start()
         port = self._runner.addresses[0][1]
         self.url = f"http://127.0.0.1:{port}/v1"
@@ -289,7 +289,19 @@ class FakeServer:
         data = dialect.whole(generation, steps)
         if fault is not None and fault.kind == "choice":
             _replace(data["choices"][0], fault.choice)
+        if fault is not None and fault.kind == "short":
+            return await self._short(request, json.dumps(data).encode())
         return web.json_response(data)
+
+    async def _short(self, request: web.Request, raw: bytes) -> web.StreamResponse:
+        """Break off in the middle of a whole answer."""
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(raw))}
+        response = web.StreamResponse(headers=headers)
+        await response.prepare(request)
+        await response.write(raw[: len(raw) // 2])
+        assert request.transport is not None
+        request.transport.abort()
+        return response
 
     async def _stream(
         self, request: web.Request, generation: Generation, dialect: _Wire | _Native, fault: Fault | None

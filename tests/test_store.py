@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -14,7 +16,7 @@ from inftythink.config import option
 from inftythink.errors import BackendError, InputError, UsageError
 from inftythink.protocol import Outcome, Problem
 from inftythink.reasoner import Reasoner
-from inftythink.store import JsonLines, RunFolder, read_json_lines, read_trajectories
+from inftythink.store import JsonLines, RunFolder, ordered_trajectories, read_json_lines, read_trajectories
 from tests.test_reasoner import POLICY, counting, problems, rounds_of
 
 
@@ -110,6 +112,13 @@ async def test_a_torn_last_line_is_cut_off_at_every_length(tmp_path, file):
         assert by_key(path)["a", 0].conclusion == "answer 3"
 
 
+async def test_who_only_reads_passes_over_a_torn_last_line(tmp_path):
+    await run(tmp_path, problems(3), Scripted(counting))
+    with (tmp_path / "trajectories.jsonl").open("a") as file:
+        file.write('{"version": 1, "id": "p')
+    assert len(list(read_trajectories(tmp_path))) == len(list(ordered_trajectories(tmp_path))) == 3
+
+
 DRIVER = """
 import asyncio, sys, time
 from inftythink.backends.scripted import Scripted
@@ -131,20 +140,20 @@ asyncio.run(main())
 
 
 def test_kill_9_loses_no_finished_round_and_repeats_none_on_record(tmp_path):
-    """A real process, killed again and again at random moments until the work is done."""
-    asked, kills = problems(40), 0
-    for attempt in range(60):
+    """A real process, killed again and again in the middle of its work until that is done."""
+    asked, kills, draw = problems(40), 0, random.Random(0)
+    while True:
         worker = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], cwd=os.getcwd())
-        try:
-            worker.wait(timeout=0.5 + 0.03 * (attempt % 10))
+        wanted = len(read_lines(tmp_path / "journal.jsonl")) + draw.randint(20, 150)
+        while worker.poll() is None and len(read_lines(tmp_path / "journal.jsonl")) < wanted:
+            time.sleep(0.002)
+        if worker.poll() is not None:
             break
-        except subprocess.TimeoutExpired:
-            before = list(read_lines(tmp_path / "journal.jsonl"))
-            worker.send_signal(signal.SIGKILL)
-            worker.wait()
-            kills += 1
-            after = list(read_lines(tmp_path / "journal.jsonl"))
-            assert after[: len(before)] == before
+        before = read_lines(tmp_path / "journal.jsonl")
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        kills += 1
+        assert read_lines(tmp_path / "journal.jsonl")[: len(before)] == before
     assert worker.returncode == 0
     assert kills >= 1
     found = by_key(tmp_path)

@@ -66,21 +66,29 @@ class JsonLines:
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a file; nothing when there is no file.
+    """Yield the objects of a file; nothing when there is no file, and no last line that a kill has torn.
 
     Raises ``InputError`` naming file and line when one cannot be read.
     """
-    if not path.exists():
-        return
+    if path.exists():
+        yield from (data for data, _ in _placed(path))
+
+
+def _placed(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield the objects of a file, each with the byte where its line begins."""
+    place = 0
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:
                 data = json.loads(line.decode("utf-8", "surrogatepass"))
             except (ValueError, RecursionError) as error:
+                if not line.endswith(b"\n"):
+                    return
                 raise InputError(f"{path}:{number}: not a line of JSON ({error})") from error
             if not isinstance(data, dict):
                 raise InputError(f"{path}:{number}: a JSON object was expected, not {type(data).__name__}")
-            yield data
+            yield data, place
+            place += len(line)
 
 
 class RunFolder:
@@ -231,14 +239,9 @@ def ordered_trajectories(run: Path) -> Iterator[Trajectory]:
     Only where each stands is held in memory. Raises as ``read_trajectories`` does.
     """
     path = run / "trajectories.jsonl"
-    places: list[tuple[Key, int]] = []
-    place = 0
+    places = sorted(((data["id"], data["sample"]), place) for data, place in _placed(path))
     with path.open("rb") as file:
-        for line in file:
-            data = json.loads(line)
-            places.append(((data["id"], data["sample"]), place))
-            place += len(line)
-        for _, place in sorted(places):
+        for _, place in places:
             file.seek(place)
             yield Trajectory.from_json(json.loads(file.readline()))
 

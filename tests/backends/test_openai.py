@@ -148,6 +148,10 @@ class TestRetries:
         assert retry_after({"retry-after-ms": "250", "Retry-After": "9"}) == 0.25
         assert retry_after({"Retry-After": format_datetime(now + timedelta(seconds=30))}, now) == 30
         assert retry_after({"Retry-After": format_datetime(now - timedelta(seconds=30))}, now) == 0
+        told = {"Retry-After": format_datetime(now + timedelta(days=9)), "Date": format_datetime(now)}
+        assert retry_after(told, now) == 9 * 86400
+        assert retry_after(told, now + timedelta(days=99)) == 9 * 86400  # by the server's clock, not by ours
+        assert retry_after(told | {"Date": "today"}, now) == 9 * 86400
         for text in ("soon", "", "-1", "nan", "inf"):
             assert retry_after({"Retry-After": text}) is None
         assert retry_after({}) is None

@@ -48,7 +48,7 @@ class FakeVllm:
         self.logprobs_mode, self.device = "raw_logprobs", "cuda"
         self.calls: list[str] = []
         self.models: set[str] = set()
-        self.url = ""
+        self.url, self.port = "", 0
 
     async def __aenter__(self) -> FakeVllm:
         app = web.Application(middlewares=[self._note])
@@ -62,7 +62,7 @@ class FakeVllm:
         await self._serve(AutoModelForCausalLM.from_pretrained(self._folder))
         self._runner = web.AppRunner(app, shutdown_timeout=0.2)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
         return self
 

@@ -40,6 +40,7 @@ class Retry:
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Read ``retry-after-ms`` or ``Retry-After`` (seconds or an HTTP date). None when absent or unreadable.
 
+    A date is compared with that of the answer (``Date``) where there is one: this machine's clock may be another.
     ``headers`` must look names up without regard to case, as aiohttp's do.
     """
     milliseconds = _number(headers.get("retry-after-ms"))
@@ -49,13 +50,19 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
     seconds = _number(text)
     if seconds is not None or text is None:
         return seconds
+    moment = _moment(text)
+    if moment is None:
+        return None
+    return max(0.0, (moment - (_moment(headers.get("Date")) or now or datetime.now(timezone.utc))).total_seconds())
+
+
+def _moment(text: str | None) -> datetime | None:
+    """Return an HTTP date, None when there is none to be read."""
     try:
-        moment = parsedate_to_datetime(text)
+        moment = parsedate_to_datetime(text or "")
     except ValueError:
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - (now or datetime.now(timezone.utc))).total_seconds())
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=timezone.utc)
 
 
 def _number(text: str | None) -> float | None:

@@ -21,7 +21,7 @@ from inftythink.cli._terminal import clean
 from inftythink.config import digest
 from inftythink.errors import InputError
 from inftythink.protocol import Outcome, Purpose, Trajectory
-from inftythink.store import RunFolder, write_json_lines
+from inftythink.store import RunFolder, write_json_lines, write_whole
 
 if TYPE_CHECKING:
     from inftythink.cli.solve import SolveConfig
@@ -90,7 +90,7 @@ async def _drive(config: SolveConfig, reasoner: Reasoner, found: Problems, folde
         "tokens_per_second": round((tally.tokens - before) / seconds, 1) if seconds else None,
     }
     if folder:
-        (folder.path / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write_whole(folder.path / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     _report(config, tally, metrics, answers, folder)
     return 1 if tally.outcomes[Outcome.FAILED] else 0
 

@@ -27,6 +27,7 @@ from inftythink._process import end_with
 from inftythink.backends.connect import SHIPPED
 from inftythink.lab.data import convert, draw, select, write_traces
 from inftythink.lab.plan import GAMMA, WINDOW, DataSet, Exam, Model, Plan
+from inftythink.store import write_whole
 
 Progress = Callable[[str], None]
 """Told a line whenever a step is done."""
@@ -123,7 +124,7 @@ def make_data(data: DataSet, folder: Path) -> str:
         kept: dict[str, int] = {"traces": number, "instances": made["stages"]["form"]["instances"]}
         if data.middle is not None:
             kept |= select(place / "converted", place / "selected", data.middle, data.seed)
-        counts.write_text(json.dumps(kept), encoding="utf-8")
+        write_whole(counts, json.dumps(kept))  # says that the data set is whole
     return ", ".join(f"{number:,} {what}" for what, number in json.loads(counts.read_text(encoding="utf-8")).items())
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from inftythink import config as settings
 from inftythink.errors import UsageError, missing
+from inftythink.store import write_whole
 from inftythink.train.arguments import layout, shape_of, trainer_arguments, weights_dtype
 from inftythink.train.batches import in_order, plan
 from inftythink.train.folder import Result, claimed, last_checkpoint
@@ -125,7 +126,7 @@ def _rows(config: SftConfig, tokenizer: Any, renderer: Renderer, state: Any) -> 
         ]
         lines = "".join(json.dumps(reject, ensure_ascii=False) + "\n" for reject in rejects)
         (config.output / "rejects.jsonl").write_text(lines, encoding="utf-8")
-        whole.write_text(json.dumps(len(rejects)), encoding="utf-8")
+        write_whole(whole, json.dumps(len(rejects)))  # says that the rows are whole
     state.wait_for_everyone()
     train = [TokenRows.load(target / "train") for target in targets]
     validation = TokenRows([part for target in targets for part in TokenRows.load(target / "validation").parts])
