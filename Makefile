@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench | test-engines | test-clients | test-adapters | clean. Needs Python 3.11 or newer, make and git.
+# make setup | demo | test | lint | test-faults | fuzz | bench | test-engines | test-clients | test-adapters | clean. Needs Python 3.11 or newer, make and git.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ CLIENTS := .venv-clients
 ADAPTERS := .venv-adapters
 # Tests of pages run where there is a browser for them.
 BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
-UNMARKED := not engine and not client and not adapter and not gpu$(if $(BROWSER),, and not browser)
+UNMARKED := not engine and not client and not adapter and not gpu and not faults$(if $(BROWSER),, and not browser)
 PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
@@ -23,13 +23,15 @@ export INFTYTHINK_SCREENSHOTS ?= $(CURDIR)/build/screenshots
 # Python's interpreter is told apart from a user's own environment.
 unexport PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help setup demo test lint bench test-engines test-clients test-adapters clean
+.PHONY: help setup demo test lint test-faults fuzz bench test-engines test-clients test-adapters clean
 
 help:
 	@echo "make setup         create $(VENV) with all that the demo and the tests need"
 	@echo "make demo          convert sample traces, solve a puzzle live, compare rounds with one chain"
 	@echo "make test          lint, type check and test"
 	@echo "make lint          lint and type check only"
+	@echo "make test-faults   kill, starve and lie to runs at moments of chance, and compare what comes of them (half an hour)"
+	@echo "make fuzz          try ten million odd inputs, or INPUTS=N"
 	@echo "make bench         measure speed and memory (minutes)"
 	@echo "make test-engines  test against real servers, vLLM and llama.cpp, each in an environment of its own"
 	@echo "make test-clients  test with real clients (LangChain, lm-eval, inspect-ai) in front of those and our own models"
@@ -66,6 +68,14 @@ lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# All of it, the part that make test has too. INFTYTHINK_FAULT_SEED repeats the moments of a run, which tells its seeds.
+test-faults: setup
+	$(BIN)/python -m pytest tests/faults -rP
+
+INPUTS ?= 10000000
+fuzz: setup
+	$(BIN)/python -m tests.fuzz --inputs $(INPUTS)
 
 # The figures of docs/performance.md come from these, with TRACES and TOKENIZER of one's own.
 MODEL ?= $(HOME)/.cache/inftythink/smollm2-135m-instruct
