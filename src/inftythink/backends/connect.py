@@ -56,9 +56,19 @@ class ModelSettings:
     template: Literal["auto", "chat", "plain"] = option("auto", "prompt layout; plain is for base models")
     template_option: dict[str, str] = option({}, "option of the chat template (enable_thinking=false)")
     extra: dict[str, str] = option({}, "field of every request to the server, its value as JSON")
+    engine: Literal["transformers", "vllm"] = option(
+        "transformers", "what runs a model in this process", identity=False
+    )
+    engine_option: dict[str, str] = option(
+        {}, "argument of vLLM's engine (max_model_len=8192), its value as JSON", identity=False
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option("auto", "number type of a model in this process")
-    device: str = option("auto", "where a model in this process runs: auto, cpu, cuda, cuda:1, mps", identity=False)
-    max_batch: Count = option(16, "most sequences at once of a model in this process", identity=False)
+    device: str = option(
+        "auto", "where transformers runs a model in this process: auto, cpu, cuda, cuda:1, mps", identity=False
+    )
+    max_batch: Count | None = option(
+        None, "most sequences at once of a model in this process (default: 16; vLLM's own)", identity=False
+    )
     timeout: float = option(600.0, "longest silence of the server in seconds", identity=False)
     retries: Count = option(5, "how often a request is tried again", identity=False)
 
@@ -78,10 +88,13 @@ def connect(
     Raises:
         UsageError: Neither a server nor a model is named, or the settings cannot work together.
         InputError: A tokenizer cannot be loaded.
-        MissingDependencyError: A model in this process needs the extra ``hf``.
+        MissingDependencyError: A model in this process needs the extra ``hf``, on vLLM the extra ``vllm``.
     """
     if settings.model is None and settings.base_url is None:
         raise UsageError(_NO_MODEL.format(example=command))
+    if settings.engine == "vllm":
+        # A fork may hang, beside threads; a command's entry point may be run again, as vLLM's own command has it.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     return connect_model(
         settings.model,
         settings.base_url,
@@ -92,6 +105,8 @@ def connect(
         template=settings.template,
         template_options={name: _value(name, text) for name, text in settings.template_option.items()},
         extra={name: _value(name, text) for name, text in settings.extra.items()},
+        engine=settings.engine,
+        engine_options={name: _value(name, text) for name, text in settings.engine_option.items()},
         dtype=settings.dtype,
         device=settings.device,
         max_batch=settings.max_batch,
@@ -112,9 +127,11 @@ def connect_model(
     template: Literal["auto", "chat", "plain"] = "auto",
     template_options: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    engine: Literal["transformers", "vllm"] = "transformers",
+    engine_options: Mapping[str, Any] | None = None,
     dtype: str = "auto",
     device: str = "auto",
-    max_batch: int = 16,
+    max_batch: int | None = None,
     max_connections: int = 256,
     timeout: float = 600.0,
     retries: int = 5,
@@ -124,7 +141,13 @@ def connect_model(
     Mode ``auto`` of a server is completions when a ``tokenizer`` is named, and when ``prefill`` is needed and
     ``model`` is a local folder that holds one; else chat. Raises as ``connect`` does.
     """
+    if engine_options and engine != "vllm":
+        raise UsageError("--engine-option is for --engine vllm; give that too, or leave it out")
     if base_url is not None:
+        if engine != "transformers":
+            raise UsageError(
+                f"--engine {engine} runs a model in this process: leave it out, or --base-url (--upstream)"
+            )
         from inftythink.backends.openai import OpenAI, Retry
 
         source = _server_tokenizer(model, tokenizer, mode, prefill)
@@ -139,18 +162,28 @@ def connect_model(
             timeout=timeout,
             retry=Retry(attempts=retries + 1),
             extra=extra,
-        )
+            )
     if model is None:
         raise UsageError("neither a model nor the address of a server is given")
     if mode != "auto" or extra:
         raise UsageError("--mode and --extra are for servers; give --base-url too, or leave them out")
-    for package in ("torch", "transformers"):
+    for package in ("vllm",) if engine == "vllm" else ("torch", "transformers"):
         if find_spec(package) is None:
-            raise missing(package, "hf")
+            raise missing(package, "vllm" if engine == "vllm" else "hf")
+    if engine == "vllm":
+        if device != "auto":
+            raise UsageError("--device is for transformers; vLLM runs on what it was built for (CUDA_VISIBLE_DEVICES)")
+        from inftythink.backends.vllm import Vllm
+
+        chosen = {"tokenizer": tokenizer, "max_num_seqs": max_batch}
+        options = {name: value for name, value in chosen.items() if value is not None} | dict(engine_options or {})
+        return Vllm(model, _renderer(tokenizer or model, template, template_options), dtype=dtype, options=options)
     renderer = _renderer(tokenizer or model, template, template_options)
     from inftythink.backends.transformers import Transformers
 
-    backend: Backend = Transformers(model, renderer, dtype=dtype, device=device, max_batch=max_batch)
+    backend: Backend = Transformers(
+        model, renderer, dtype=dtype, device=device, max_batch=16 if max_batch is None else max_batch
+    )
     return backend
 
 

@@ -50,7 +50,10 @@ class Upstream:
     def failed(self, fatal: bool) -> None:
         """Count a failure."""
         self.failures += 1
-        if self.url is not None and self.healthy and (fatal or self.failures >= FAILURES):
+        if self.url is None and fatal:
+            self.healthy = False
+            log.error("%s has failed for good; start the server again", self.name)
+        elif self.url is not None and self.healthy and (fatal or self.failures >= FAILURES):
             self.healthy = False
             log.warning("%s is left out until it answers again", self.name)
 
