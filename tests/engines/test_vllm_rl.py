@@ -53,7 +53,7 @@ def untied(model: Path, folder: Path) -> Path:
     return folder
 
 
-def learn(server: Server, model: Path, output: Path, rank: int, rate: float) -> list[dict[str, float]]:
+def learn(sampler: Sampler, model: Path, output: Path, rank: int, rate: float) -> list[dict[str, float]]:
     """Train three steps, far enough apart for old weights to be noticed; return the curve."""
     config = RlConfig(
         output=output,
@@ -62,7 +62,7 @@ def learn(server: Server, model: Path, output: Path, rank: int, rate: float) -> 
         train=Questions(task="automaton", settings=TaskSettings(problems=8, lines=(4, 6))),
         group=Group(questions=2, samples=4),
         reward=("tests.train.vllm:odd",),
-        sampler=Sampler(kind="server", url=server.url),
+        sampler=sampler,
         optimizer=Optimizer(rate=rate, schedule="constant", warmup=0.0),
         lora=Lora(rank=rank),
         steps=3,
@@ -84,7 +84,7 @@ def test_the_server_draws_with_the_weights_of_every_update(
 ) -> None:
     model, log = hobble(tmp_path / "model", 0.2), tmp_path / "server.log"
     with serving(model if rank else untied(model, tmp_path / "untied"), log, *flags) as server:
-        curve = learn(server, model, tmp_path / "run", rank, rate)
+        curve = learn(Sampler(kind="server", url=server.url), model, tmp_path / "run", rank, rate)
     asked = log.read_text()
     print(json.dumps(curve, indent=1))
     assert [entry["step"] for entry in curve] == [1, 2, 3]

@@ -12,7 +12,7 @@ from inftythink.errors import UsageError
 from inftythink.store import read_trajectories
 from inftythink.tasks.base import TaskSettings
 from inftythink.train.rl import train_rl
-from inftythink.train.rl_settings import Examination, Group, Loss, RlConfig
+from inftythink.train.rl_settings import Examination, Group, Loss, RlConfig, Sampler
 from inftythink.train.settings import Lora, ModelSource
 
 if sys.version_info < (3, 11):
@@ -96,6 +96,10 @@ def test_what_cannot_work_is_told(config, tmp_path):
         dataclasses.replace(config, group=Group(questions=2, updates=3))
     with pytest.raises(UsageError, match="greedy trajectories do not differ"):
         dataclasses.replace(config, group=Group(temperature=0.0))
+    with pytest.raises(UsageError, match="arguments of a colocated engine"):
+        dataclasses.replace(config, sampler=Sampler(engine={"max_model_len": 128}))
+    with pytest.raises(UsageError, match="from a folder"):
+        dataclasses.replace(config, sampler=Sampler(kind="colocated", weights="nccl"))
     with pytest.raises(UsageError, match="say which model"):
         dataclasses.replace(config, model=ModelSource())
     with pytest.raises(UsageError, match=r"give rounds\.eta and rounds\.gamma"):

@@ -35,12 +35,18 @@ def save_weights(trainer: Any, folder: Path, dtype: Any) -> None:
 
 
 def save_all(trainer: Any, folder: Path, dtype: Any) -> None:
-    """Write every weight by its name, a matrix that is tied to another too; every process calls this."""
+    """Write every weight by its name, a matrix that is tied to another too; every process calls this.
+
+    Adapters are merged into what is written.
+    """
     from safetensors.torch import save_file
 
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
         return
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if hasattr(model, "get_base_model"):
+        state = _merged(model, state)
     folder.mkdir(parents=True, exist_ok=True)
     seen: set[int] = set()
     for name, value in state.items():
@@ -50,6 +56,25 @@ def save_all(trainer: Any, folder: Path, dtype: Any) -> None:
     part = folder / "model.safetensors.part"
     save_file(state, part, metadata={"format": "pt"})
     part.replace(folder / "model.safetensors")
+
+
+def _merged(model: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights of a model with its adapters merged in, under the names that they have without adapters.
+
+    ``state`` are the weights of ``model``, a ``PeftModel``. Neither is changed: merging into the model and out of it
+    again would leave the errors of rounding behind.
+    """
+    found = {
+        name.removeprefix("base_model.model.").replace(".base_layer", ""): value
+        for name, value in state.items()
+        if model.prefix not in name
+    }
+    for name, module in model.get_base_model().named_modules():
+        if hasattr(module, "get_delta_weight"):
+            for adapter in module.active_adapters:
+                weight = found[f"{name}.weight"]
+                found[f"{name}.weight"] = weight + module.get_delta_weight(adapter).to(weight)
+    return found
 
 
 def merge(base: Any, adapter: Path, folder: Path, dtype: Any) -> None:

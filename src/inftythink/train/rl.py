@@ -13,6 +13,7 @@ OUTPUT/metrics.json         the closing figures; OUTPUT/history.jsonl has the cu
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,9 @@ def train_rl(
             task = config.examine.task
             examined = [] if task is None else read_items(task, config.examine.settings)
         run = Run(config, asked, examined, grading)
-        return _finish(run, _trainer(run, state.device.type == "cuda", progress))
+        trainer = _trainer(run, state.device.type == "cuda", progress)
+        with closing(run.sampler):
+            return _finish(run, trainer)
 
 
 def _trainer(run: Run, on_gpu: bool, progress: Progress | None) -> RoundsTrainer:

@@ -69,17 +69,22 @@ class Group:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Where rounds are sampled. A vLLM server gets the weights of every update that is sampled with, once."""
+    """Where rounds are sampled. vLLM gets the weights of every update that is sampled with, once."""
 
-    kind: Literal["in_process", "server"] = option(
-        "in_process", "the processes that train sample too, or a vLLM server does", flag="--sampler"
+    kind: Literal["in_process", "colocated", "server"] = option(
+        "in_process",
+        "the model that is trained samples too, or vLLM does: on the device of each process, or as a server",
+        flag="--sampler",
     )
     url: str | None = option(None, "address of the vLLM server", flag="--base-url", metavar="URL", identity=False)
     weights: Literal["folder", "nccl"] = option(
-        "folder", "how it gets weights: from a folder that it sees too, or over NCCL (GPUs only)", identity=False
+        "folder", "how a server gets weights: from a folder that it sees too, or over NCCL (GPUs only)", identity=False
     )
     folder: Path | None = option(
         None, "that folder; the server sees it under the same name (default: OUTPUT/weights)", identity=False
+    )
+    engine: dict[str, int | float | bool | str] = option(
+        {}, "argument of a colocated vLLM (max_model_len=8192, gpu_memory_utilization=0.3)", identity=False
     )
     timeout: float = option(600.0, "longest silence of the server in seconds", identity=False)
 
@@ -145,6 +150,10 @@ class RlConfig:
             raise UsageError(
                 "sampler: --sampler server needs the address of a vLLM server (--base-url URL), and only it"
             )
+        if self.sampler.engine and self.sampler.kind != "colocated":
+            raise UsageError("sampler.engine are arguments of a colocated engine (--sampler colocated)")
+        if self.sampler.kind == "colocated" and self.sampler.weights == "nccl":
+            raise UsageError("sampler.weights: a colocated engine gets them from a folder, nccl is for servers")
         if not 0 < self.loss.clip_low < 1 or self.loss.clip_high <= 0:
             raise UsageError("loss: clip_low is to be between 0 and 1, clip_high above 0")
         if not 0 <= self.mismatch.low < self.mismatch.high:

@@ -37,6 +37,10 @@ class Sampler(Protocol):
         """Return a backend, not started yet, that has the weights of the last ``update``."""
         ...
 
+    def close(self) -> None:
+        """End what it started."""
+        ...
+
 
 class InProcess:
     """Samples with the model that is trained; where FSDP2 divides it, with a whole copy in every process.
@@ -63,6 +67,9 @@ class InProcess:
         """Return the backend, with the model made ready."""
         with ready(self._model() if self._copy is None else self._copy) as model:
             yield InTurns(model, self._renderer, max_batch=self._max_batch, max_cache_tokens=self._max_cache_tokens)
+
+    def close(self) -> None:
+        """Do nothing: the model is the trainer's."""
 
     def _model(self) -> Any:
         model = self._trainer.accelerator.unwrap_model(self._trainer.model_wrapped)

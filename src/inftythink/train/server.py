@@ -26,6 +26,7 @@ from inftythink.backends.openai import OpenAI
 from inftythink.errors import BackendFatalError, UsageError
 from inftythink.reasoner import run_sync
 from inftythink.render import Renderer
+from inftythink.train.colocated import Colocated
 from inftythink.train.rl_settings import RlConfig
 from inftythink.train.rl_settings import Sampler as SamplerSettings
 from inftythink.train.sampler import InProcess, Sampler
@@ -51,6 +52,11 @@ def make_sampler(config: RlConfig, trainer: RoundsTrainer, renderer: Renderer) -
         BackendFatalError: There is no server.
     """
     chosen = config.sampler
+    if chosen.kind == "colocated":
+        on_cpu = trainer.accelerator.device.type == "cpu"
+        if on_cpu and not config.lora.rank and _is_tied(Path(str(config.model.path))):
+            raise UsageError(_TIED.format(model=config.model.path))
+        return Colocated(config, trainer, renderer)
     if chosen.url is None:
         return InProcess(trainer, renderer, max_batch=config.max_batch, max_cache_tokens=config.cache_tokens)
     control = Control(chosen.url, chosen.timeout)
@@ -83,6 +89,9 @@ class Served:
     def update(self) -> None:
         """Give the server the weights as they are now."""
         self._model = self._push()
+
+    def close(self) -> None:
+        """Do nothing: the server is another's."""
 
     @contextmanager
     def backend(self) -> Iterator[Backend]:
