@@ -334,8 +334,8 @@ def _drop_failed(path: Path) -> set[Key]:
                 failed += 1
             else:
                 done.add((data["id"], data["sample"]))
-        except KeyError as error:
-            raise InputError(f"{path}: not a file of trajectories (no {error})") from error
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path}: not a file of trajectories ({error!r})") from error
     if failed:
         write_json_lines(path, (data for data in read_json_lines(path) if data["outcome"] != Outcome.FAILED.value))
     return done
