@@ -372,7 +372,7 @@ def plot(results: Sequence[Result], folder: Path) -> None:
         figure, axes = pyplot.subplots(1, len(sizes), figsize=(3.7 * len(sizes), 3.1), squeeze=False)
         for panel, engines in zip(axes[0], sizes, strict=True):
             for each in (each for each in results if each.engines == engines and each.way in colours):
-                thin = each.curve[:: max(1, len(each.curve) // 400)]
+                thin = each.curve[:: max(1, len(each.curve) // 2000)]
                 times, here = [t / 60 for t, _ in thin], [number / engines for _, number in thin]
                 panel.plot(times, here, label=each.way, color=colours[each.way], linewidth=1)
             ours = next(each for each in results if (each.engines, each.way) == (engines, "reasoner"))
@@ -388,9 +388,13 @@ def plot(results: Sequence[Result], folder: Path) -> None:
 
 
 def compare(path: Path) -> list[dict[str, Any]]:
-    """Simulate what ``benchmarks/schedule.py`` measured; return a row for each way."""
+    """Simulate what ``benchmarks/schedule.py`` measured; return for each way its tokens, and seconds and steps of both.
+
+    Steps do not depend on what else ran on the machine, and not on a fitted curve.
+    """
     told = json.loads(path.read_text(encoding="utf-8"))
-    steps, slots, alone = Steps(**told["steps"]), told["slots"], told["alone"]
+    slots, room, alone = told["slots"], told["sequences"], told["alone"]
+    curves = {"seconds": Steps(**told["steps"]), "steps": Steps(1.0, 0.0, 0.0, 0.0)}
     trajectories = [[Round(*call) for call in calls] for calls in told["calls"]]
     asked = {
         "reasoner": ("reasoner", trajectories, slots),
@@ -401,11 +405,45 @@ def compare(path: Path) -> list[dict[str, Any]]:
     }
     rows = []
     for name, (way, work, out) in asked.items():
-        simulated = simulate(way, work, steps, 1, slots, out)
-        measured = statistics.median(each["seconds"] for each in told["measured"][name])
-        off = simulated.seconds / measured - 1
-        rows.append({"way": name, "measured": measured, "simulated": simulated.seconds, "off": off})
+        row: dict[str, Any] = {"way": name, "tokens": sum(this.generated for rounds in work for this in rounds)}
+        for unit, steps in curves.items():
+            row[unit] = statistics.median(each[unit] for each in told["measured"][name])
+            row[f"simulated {unit}"] = simulate(way, work, steps, 1, room, out).seconds
+        rows.append(row)
     return rows
+
+
+def show_measured(rows: list[dict[str, Any]]) -> None:
+    shown = Table("way", "steps", "simulated", "off", "seconds", "simulated", "off")
+    for row in rows:
+        cells = [row["way"]]
+        for unit, digits in (("steps", ",.0f"), ("seconds", ",.1f")):
+            measured, simulated = row[unit], row[f"simulated {unit}"]
+            cells += [f"{measured:{digits}}", f"{simulated:{digits}}", f"{simulated / measured - 1:+.0%}"]
+        shown.add_row(*cells)
+    Console().print(shown)
+
+
+def plot_measured(rows: list[dict[str, Any]], folder: Path) -> None:
+    """Draw the tokens of a step of each way, measured and simulated."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    style = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "inftythink"}
+    with matplotlib.rc_context(style):
+        figure, axes = pyplot.subplots(figsize=(6.4, 2.8))
+        for shift, kind, colour in ((-0.19, "steps", "#0067a8"), (0.19, "simulated steps", "#b9c4cc")):
+            places = [place - shift for place in range(len(rows), 0, -1)]
+            label = "simulated" if "simulated" in kind else "measured"
+            axes.barh(places, [row["tokens"] / row[kind] for row in rows], 0.36, color=colour, label=label)
+        axes.set_yticks(range(len(rows), 0, -1), [row["way"] for row in rows])
+        axes.set_xlabel("tokens a step of the engine")
+        axes.legend(frameon=False)
+        figure.tight_layout()
+        figure.savefig(folder / "schedule.svg", metadata={"Date": None})
+        pyplot.close(figure)
 
 
 def plan(args: argparse.Namespace) -> list[Result]:
@@ -442,7 +480,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--efficiency", type=float, default=EFFICIENCY, help="share of the roofline")
     parser.add_argument("--trajectories", type=Path, help="take the lengths from a run folder's trajectories.jsonl")
     parser.add_argument("--measured", type=Path, help="what benchmarks/schedule.py wrote: simulate that instead")
-    parser.add_argument("--plot", type=Path, help="draw cluster.svg into this folder")
+    parser.add_argument("--plot", type=Path, help="draw cluster.svg, or schedule.svg, into this folder")
     parser.add_argument("--write", action="store_true", help="put table and plot into docs/scaling.md")
     return parser
 
@@ -450,9 +488,10 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_args()
     if args.measured:
-        for row in compare(args.measured):
-            told = f"measured {row['measured']:6.1f} s, simulated {row['simulated']:6.1f} s ({row['off']:+.0%})"
-            print(f"{row['way']:>16}: {told}")
+        rows = compare(args.measured)
+        show_measured(rows)
+        if args.plot:
+            plot_measured(rows, args.plot)
         return
     results = plan(args)
     show(results, f"{args.model}, eta {args.eta:,}, gamma {args.gamma:,}, {args.routing} routing")

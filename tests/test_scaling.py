@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 sys.path.append(str(ROOT / "benchmarks"))
 
 import scaling  # noqa: E402
+import training  # noqa: E402
 
 PAGE = (ROOT / "docs/scaling.md").read_text("utf-8")
 LAUNCHED = re.findall(r"^    accelerate launch (.*?) -m inftythink (.*)$", PAGE, re.MULTILINE)
@@ -57,3 +58,18 @@ def test_what_is_told_of_published_runs_is_near_to_them():
     model = scaling.read_architecture(scaling.QWEN3_32B)
     told = scaling.rl_step(model, 4, vanilla(300, scaling.RL_TOKENS - 300), scaling.RL_ROWS, scaling.RL_TOKENS)
     assert sum(told) / scaling.RL_GPUS == pytest.approx(scaling.RL_STEP, rel=0.3)
+
+
+def test_what_is_no_padding_is_counted():
+    lengths = [4, 1, 1, 1, 1, 4, 2, 2]
+    whole = training.Shape(8, 1)
+    assert training.used(lengths, whole) == 0.5
+    alike = training.Shape(8, 4)
+    assert training.used(lengths, alike) == 1.0
+
+
+@pytest.mark.parametrize("name", training.SHAPES)
+def test_the_page_has_the_padding_of_real_traces(name):
+    page = (ROOT / "docs/performance.md").read_text("utf-8")
+    args = training.parser().parse_args([])
+    assert f"| {name} | {' | '.join(training.padding(args)[name])} |" in page

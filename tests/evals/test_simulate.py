@@ -134,20 +134,26 @@ def test_the_page_has_what_one_engine_does():
 def test_what_was_measured_is_simulated(tmp_path):
     """A measurement made of the simulation's own numbers comes out again."""
     work = [[[20, 0, 9], [30, 0, 5]], [[20, 0, 4]], [[20, 0, 12]]]
-    steps = Steps(0.5, 0.1, 0.001, 0.01)
+    curve = {"fixed": 0.5, "sequence": 0.1, "key": 0.001, "prompt": 0.01}
     rounds = [[sim.Round(*call) for call in calls] for calls in work]
-    ways = {"reasoner": ("reasoner", 2), "barrier": ("barrier", 2), "barrier over all": ("barrier", 3)}
-    ways |= {"engine": ("all at once", 2)}
-    measured = {
-        name: [{"seconds": sim.simulate(way, rounds, steps, 1, 2, out).seconds}] for name, (way, out) in ways.items()
+
+    def measured(way, slots, some=rounds):
+        found = {"seconds": Steps(**curve), "steps": ONLY_STEPS}
+        return [{unit: sim.simulate(way, some, steps, 1, 2, slots).seconds for unit, steps in found.items()}]
+
+    told = {"slots": 2, "sequences": 2, "alone": 2, "calls": work, "steps": curve}
+    told["measured"] = {
+        "reasoner": measured("reasoner", 2),
+        "barrier": measured("barrier", 2),
+        "barrier over all": measured("barrier", 3),
+        "engine": measured("all at once", 2),
+        "one at a time": measured("one at a time", 1, rounds[::2]),
     }
-    measured["one at a time"] = [{"seconds": sim.simulate("one at a time", rounds[::2], steps, 1, 2, 1).seconds * 2}]
-    told = {"slots": 2, "alone": 2, "calls": work, "measured": measured}
-    told["steps"] = {"fixed": 0.5, "sequence": 0.1, "key": 0.001, "prompt": 0.01}
     (tmp_path / "told.json").write_text(json.dumps(told))
-    off = {row["way"]: row["off"] for row in sim.compare(tmp_path / "told.json")}
-    assert off.pop("one at a time") == pytest.approx(-0.5)
-    assert all(value == pytest.approx(0) for value in off.values())
+    rows = sim.compare(tmp_path / "told.json")
+    assert [row["tokens"] for row in rows] == [30, 30, 30, 30, 26]
+    assert all(row["steps"] == row["simulated steps"] for row in rows)
+    assert all(row["seconds"] == pytest.approx(row["simulated seconds"]) for row in rows)
 
 
 def test_lengths_of_a_run_folder_are_read(tmp_path):
