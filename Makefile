@@ -91,6 +91,11 @@ bench: setup
 	$(BIN)/python benchmarks/parity.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/simulate_cluster.py
+# These two need vLLM: make .venv-vllm/.ready first, or they are left out.
+	$(if $(wildcard $(VLLM)/.ready),$(BIN)/python benchmarks/schedule.py,@echo "no $(VLLM): benchmarks/schedule.py is left out")
+	$(if $(wildcard $(VLLM)/.ready),$(BIN)/python benchmarks/depth.py,@echo "no $(VLLM): benchmarks/depth.py is left out")
 
 # vLLM pins its own torch, and its wheel for CPUs does not work beside these three. 3.4 GB. All that
 # this package needs there comes with it.
