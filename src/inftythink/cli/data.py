@@ -7,15 +7,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from inftythink.cli import Command
+from inftythink.cli._data_places import Step, Where, carry_out
 from inftythink.config import REQUIRED, Count, option
 from inftythink.errors import UsageError
-
-if TYPE_CHECKING:
-    from inftythink.backends.base import Backend
-    from inftythink.data.build import StageRun
 
 
 @dataclass(frozen=True)
@@ -28,11 +25,7 @@ class _Folders:
     input: Path = option(REQUIRED, "folder made by the stage before", identity=False)
     output: Path | None = option(None, "folder to write; the input folder when not given", identity=False)
     tokenizer: str | None = option(None, "tokenizer that tokens are counted in; the one of the segments when not given")
-
-
-@dataclass(frozen=True)
-class _Workers:
-    workers: int = option(max(1, min(8, os.cpu_count() or 1)), "processes at work at once", identity=False)
+    tasks: int | None = option(None, "shards; as many as the stage before has files when not given, and never more")
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,13 @@ class _Segment:
 
 @dataclass(frozen=True)
 class _Summarise:
-    base_url: str | None = option(None, "OpenAI-compatible server of the summariser")
+    base_url: tuple[str, ...] = option(
+        (),
+        "OpenAI-compatible server of the summariser; give it once for each of several",
+        repeat=True,
+        metavar="URL",
+        identity=False,
+    )
     model: str | None = option(None, "the summariser: its name on the server, or without one a folder or hub name")
     api_key_env: str | None = option(
         None, "variable that holds the server's key (default: INFTYTHINK_API_KEY, then OPENAI_API_KEY)", identity=False
@@ -67,10 +66,17 @@ class _Summarise:
     temperature: float = option(0.5, "of the summariser")
     top_p: float = option(0.95, "of the summariser")
     judge_model: str | None = option(None, "model that scores each summary 0-10; none when not given")
-    judge_base_url: str | None = option(None, "server of the judge, when it is another one")
+    judge_base_url: tuple[str, ...] = option(
+        (), "server of the judge, when it is another one", repeat=True, metavar="URL", identity=False
+    )
     judge_threshold: int = option(7, "least score that is accepted")
     seed: int = option(0, "of the summariser's samples and of the split")
-    concurrency: int = option(64, "traces at the summariser at once", identity=False)
+    concurrency: int = option(64, "traces at the summariser at once, over all workers", identity=False)
+    requests_per_minute: float | None = option(None, "most requests a minute, over all workers", identity=False)
+    tokens_per_minute: float | None = option(
+        None, "most tokens a minute, of prompts and answers, over all workers", identity=False
+    )
+    timeout: float = option(600.0, "longest silence of a server in seconds", identity=False)
 
 
 @dataclass(frozen=True)
@@ -83,24 +89,24 @@ class _Form:
 
 
 @dataclass(frozen=True)
-class SegmentConfig(_Segment, _Output, _Workers):
+class SegmentConfig(_Segment, _Output, Where):
     """``data segment``."""
 
 
 @dataclass(frozen=True)
-class SummariseConfig(_Folders, _Summarise):
+class SummariseConfig(_Folders, _Summarise, Where):
     """``data summarise``."""
 
 
 @dataclass(frozen=True)
-class FormConfig(_Folders, _Form, _Workers):
+class FormConfig(_Folders, _Form, Where):
     """``data form``."""
 
     seed: int = option(0, "of the split")
 
 
 @dataclass(frozen=True)
-class BuildConfig(_Segment, _Summarise, _Form, _Output, _Workers):
+class BuildConfig(_Segment, _Summarise, _Form, _Output, Where):
     """``data build``."""
 
 
@@ -112,66 +118,41 @@ class StatsConfig:
     json: bool = option(False, "print JSON instead of tables")
 
 
-@dataclass(frozen=True)
-class Connection:
-    """Connects to the summariser, and to the judge if there is one, in the process that will use them."""
-
-    base_url: str | None
-    model: str | None
-    judge_base_url: str | None
-    judge_model: str | None
-    api_key_env: str | None
-
-    def __call__(self) -> tuple[Backend, Backend | None]:
-        """Return the two backends, not started yet."""
-        judge = self._one(self.judge_base_url or self.base_url, self.judge_model) if self.judge_model else None
-        return self._one(self.base_url, self.model), judge
-
-    def _one(self, base_url: str | None, model: str | None) -> Backend:
-        from inftythink.backends.connect import ModelSettings, connect
-
-        mode: Literal["auto", "chat"] = "auto" if base_url is None else "chat"
-        chosen = ModelSettings(model=model, base_url=base_url, mode=mode, api_key_env=self.api_key_env)
-        return connect(chosen, carry="two_call", command="inftythink data summarise --input DIR")
-
-
 def segment(config: SegmentConfig) -> None:
     """Cut traces into segments of at most eta tokens."""
-    _run([_segment_stage(config)])
-    _finish(config.output, "segment", None, _settings(config, _SEGMENT_FACTS))
+    _carry_out("segment", config, [_segment_step(config)])
 
 
 def summarise(config: SummariseConfig) -> None:
     """Have a model write the summary of each segment but the last."""
-    config = _inherit(config)
-    output = config.output or config.input
-    _run([_summarise_stage(config, config.input, output)])
-    _finish(output, "summarise", config.input, _settings(config, _SUMMARISE_FACTS))
+    from inftythink.data.build import read_manifest
+
+    manifest = read_manifest(config.input)
+    config = _inherit(config, manifest)
+    files = _files(config.input / "segments", "data segment")
+    _carry_out("summarise", config, [_summarise_step(config, config.input, files)])
 
 
 def form(config: FormConfig) -> None:
     """Form training instances through the protocol."""
-    config = _inherit(config)
-    output = config.output or config.input
-    _run([_form_stage(config, config.input, output)])
-    _finish(output, "form", config.input, _settings(config, _FORM_FACTS))
-    _publish(config.push_to_hub, output)
+    from inftythink.data.build import read_manifest
+
+    manifest = read_manifest(config.input)
+    config = _inherit(config, manifest)
+    files = _files(config.input / "summaries", "data summarise")
+    step = _form_step(config, config.input, files, manifest["eta"], manifest["gamma"])
+    if _carry_out("form", config, [step]):
+        _publish(config.push_to_hub, step.run.folder)
 
 
 def build(config: BuildConfig) -> None:
     """Segment, summarise and form in one."""
-    _check_summariser(config)
-    folder = config.output
-    first = _pick(config, SegmentConfig)
-    _run([_segment_stage(first)])
-    _manifest(folder, "segment", None, _settings(first, _SEGMENT_FACTS))
-    second = _pick(config, SummariseConfig, input=folder)
-    _run([_summarise_stage(second, folder, folder)])
-    _manifest(folder, "summarise", None, _settings(second, _SUMMARISE_FACTS))
-    third = _pick(config, FormConfig, input=folder)
-    _run([_form_stage(third, folder, folder)])
-    _finish(folder, "form", None, _settings(third, _FORM_FACTS))
-    _publish(config.push_to_hub, folder)
+    folder, files = config.output, config.tasks
+    first = _segment_step(_pick(config, SegmentConfig))
+    second = _summarise_step(_pick(config, SummariseConfig, input=folder), folder, files)
+    third = _form_step(_pick(config, FormConfig, input=folder), folder, files, config.eta, config.gamma)
+    if _carry_out("build", config, [first, second, third]):
+        _publish(config.push_to_hub, folder)
 
 
 def stats(config: StatsConfig) -> None:
@@ -205,10 +186,12 @@ _SUMMARISE_FACTS = ("gamma", "strategy", "model", "base_url", "judge_model", "at
 _FORM_FACTS = ("template", "instruction", "validation", "seed")
 
 
-def _segment_stage(config: SegmentConfig) -> StageRun:
+def _segment_step(config: SegmentConfig) -> Step:
     from inftythink.data.build import StageRun
     from inftythink.data.steps import ReadTraces, SegmentTraces
 
+    if config.tasks < 1:
+        raise UsageError(f"--tasks {config.tasks}: at least 1 is needed")
     limit = -1 if config.limit is None else config.limit
     steps = [
         ReadTraces(
@@ -216,18 +199,32 @@ def _segment_stage(config: SegmentConfig) -> StageRun:
         ),
         SegmentTraces(config.output, config.tokenizer, config.eta, config.partition),
     ]
-    return StageRun(("read", "segment"), config.output, config, steps, config.tasks, config.workers)
+    run = StageRun(("read", "segment"), config.output, config, steps, config.tasks, config.workers)
+    return Step(run, _settings(config, _SEGMENT_FACTS))
 
 
-def _summarise_stage(config: SummariseConfig, source: Path, output: Path) -> StageRun:
-    from inftythink.data.build import StageRun, read_manifest
+def _summarise_step(config: SummariseConfig, source: Path, files: int) -> Step:
+    from inftythink.data.build import StageRun
+    from inftythink.data.servers import Connection
     from inftythink.data.steps import ReadShard, SummariseSegments
     from inftythink.data.summarise import Settings
 
     _check_summariser(config)
-    tokenizer = config.tokenizer or read_manifest(source)["tokenizer"]
-    tasks = _shards(source / "segments", "data segment")
-    connect = Connection(config.base_url, config.model, config.judge_base_url, config.judge_model, config.api_key_env)
+    assert config.tokenizer is not None
+    tasks = _tasks(config.tasks, files)
+    # On this machine one process: a local model is loaded once, and requests to servers need no more.
+    workers = 1 if config.executor == "local" else min(config.workers, tasks)
+    limits = [limit and limit / workers for limit in (config.requests_per_minute, config.tokens_per_minute)]
+    connect = Connection(
+        config.base_url,
+        config.model,
+        config.judge_base_url,
+        config.judge_model,
+        config.api_key_env,
+        requests=limits[0],
+        tokens=limits[1],
+        timeout=config.timeout,
+    )
     settings = Settings(
         strategy=config.strategy,
         gamma=config.gamma,
@@ -237,29 +234,33 @@ def _summarise_stage(config: SummariseConfig, source: Path, output: Path) -> Sta
         threshold=config.judge_threshold,
         seed=config.seed,
     )
-    step = SummariseSegments(output, tokenizer, connect, settings, config.concurrency)
-    # One process: a local model is loaded once, and requests to a server need no more.
-    return StageRun(("summarise",), output, config, [ReadShard(source, "segments"), step], tasks, workers=1)
+    output, concurrency = config.output or config.input, max(1, config.concurrency // workers)
+    step = SummariseSegments(output, config.tokenizer, connect, settings, concurrency)
+    run = StageRun(("summarise",), output, config, [ReadShard(source, "segments", files), step], tasks, workers)
+    return Step(run, _settings(config, _SUMMARISE_FACTS), source)
 
 
-def _form_stage(config: FormConfig, source: Path, output: Path) -> StageRun:
-    from inftythink.data.build import StageRun, read_manifest
+def _form_step(config: FormConfig, source: Path, files: int, eta: int, gamma: int) -> Step:
+    from inftythink.data.build import StageRun
     from inftythink.data.steps import FormInstances, ReadShard
 
-    manifest = read_manifest(source)
-    tasks = _shards(source / "summaries", "data summarise")
+    assert config.tokenizer is not None
+    output = config.output or config.input
     step = FormInstances(
         output,
-        config.tokenizer or manifest["tokenizer"],
-        eta=manifest["eta"],
-        gamma=manifest["gamma"],
+        config.tokenizer,
+        eta=eta,
+        gamma=gamma,
         template=config.template,
         validation=config.validation,
         seed=config.seed,
         instruction=config.instruction,
         jsonl=config.jsonl,
     )
-    return StageRun(("form",), output, config, [ReadShard(source, "summaries"), step], tasks, config.workers)
+    steps, tasks = [ReadShard(source, "summaries", files), step], _tasks(config.tasks, files)
+    return Step(
+        StageRun(("form",), output, config, steps, tasks, config.workers), _settings(config, _FORM_FACTS), source
+    )
 
 
 def _check_summariser(config: Any) -> None:
@@ -268,15 +269,24 @@ def _check_summariser(config: Any) -> None:
             "who is to write the summaries? Give --base-url URL [--model NAME] for an OpenAI-compatible server, or "
             "--model FOLDER_OR_HUB_NAME for a model in this process."
         )
+    limited = config.requests_per_minute is not None or config.tokens_per_minute is not None
+    if limited and not config.base_url:
+        raise UsageError("--requests-per-minute and --tokens-per-minute are for servers; give --base-url too")
 
 
-def _shards(folder: Path, maker: str) -> int:
+def _files(folder: Path, maker: str) -> int:
     from inftythink.data.table import shards
 
     found = len(shards(folder))
     if not found:
         raise UsageError(f"{folder}: no Parquet files here; make them with 'inftythink {maker}'")
     return found
+
+
+def _tasks(asked: int | None, files: int) -> int:
+    if asked is not None and not 1 <= asked <= files:
+        raise UsageError(f"--tasks {asked}: the stage before has {files} files, each of which goes to one task")
+    return asked or files
 
 
 def _pick(config: BuildConfig, kind: Callable[..., Any], **more: Any) -> Any:
@@ -286,42 +296,37 @@ def _pick(config: BuildConfig, kind: Callable[..., Any], **more: Any) -> Any:
     return kind(**known | more)
 
 
-def _inherit(config: Any) -> Any:
+def _inherit(config: Any, manifest: dict[str, Any]) -> Any:
     """Fill in the tokenizer of the earlier stage, so that it is part of what must not change."""
-    from inftythink.data.build import read_manifest
-
-    if config.tokenizer is not None:
-        return config
-    return dataclasses.replace(config, tokenizer=read_manifest(config.input)["tokenizer"])
+    return config if config.tokenizer is not None else dataclasses.replace(config, tokenizer=manifest["tokenizer"])
 
 
 def _settings(config: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return {name: getattr(config, name) for name in names}
 
 
-def _run(stages: list[StageRun]) -> None:
-    from inftythink.cli._data_tables import progress
+def _carry_out(verb: str, config: Where, steps: list[Step]) -> bool:
+    """Carry stages out; returns whether they are whole, and not only submitted."""
+    from inftythink.cli._data_tables import show_counts
 
-    for stage in stages:
-        with progress(stage.stages) as tell:
-            stage.run(tell)
+    def written(step: Step) -> None:
+        manifest = _manifest(step)
+        if step is steps[-1]:
+            show_counts(step.run.folder, manifest)
+
+    return carry_out(verb, config, steps, written)
 
 
-def _manifest(folder: Path, last: str, source: Path | None, facts: dict[str, Any]) -> dict[str, Any]:
+def _manifest(step: Step) -> dict[str, Any]:
     from inftythink.data.build import write_manifest
 
-    manifest = write_manifest(folder, last, source, **facts)
+    folder = step.run.folder
+    manifest = write_manifest(folder, step.run.stages[-1], step.source, **step.facts)
     if "form" in manifest["stages"]:
         from inftythink.data.card import card
 
         (folder / "instances" / "README.md").write_text(card(manifest), encoding="utf-8")
     return manifest
-
-
-def _finish(folder: Path, last: str, source: Path | None, facts: dict[str, Any]) -> None:
-    from inftythink.cli._data_tables import show_counts
-
-    show_counts(folder, _manifest(folder, last, source, facts))
 
 
 def _publish(name: str | None, folder: Path) -> None:

@@ -1,8 +1,9 @@
-"""The stages of data conversion as commands run them: local datatrove executors, books, manifest.
+"""The stages of data conversion as commands run them: datatrove executors, books, manifest.
 
     DIR/segments/*.parquet, DIR/summaries/*.parquet, DIR/instances/train|validation/*.parquet
     DIR/rejects.jsonl    every record that went no further: id, stage, reason, detail
     DIR/manifest.json    counts, settings, versions, calls and tokens used
+    DIR/.lock            the process that writes the folder, or did last
     DIR/work/            logs, completion markers, books of shards; needed to resume, else of no use
 
 A stage that was interrupted goes on where it was: whole shards are left as they are, and calls to the summariser that
@@ -35,6 +36,9 @@ STAGES = ("read", "segment", "summarise", "form")
 Progress = Callable[[str, int, int, int], None]
 """Told ``(stage, taken, given, rejected)`` about once a second while a stage runs."""
 
+Make = Callable[[Sequence[Any], int, int, Path], Any]
+"""Makes a datatrove executor of steps, tasks, workers at once, and the folder of markers."""
+
 
 @dataclass(frozen=True)
 class StageRun:
@@ -47,17 +51,33 @@ class StageRun:
     tasks: int
     workers: int
 
-    def run(self, progress: Progress | None = None) -> None:
-        """Run the shards that are not whole yet.
+    @property
+    def log(self) -> Path:
+        """The folder of the executor: markers of tasks that are whole, logs, statistics."""
+        return self.folder / "work" / self.stages[-1] / "log"
+
+    def whole(self) -> bool:
+        """Tell whether every task has been run to its end."""
+        return all((self.log / "completions" / f"{rank:05d}").exists() for rank in range(self.tasks))
+
+    def prepare(self) -> None:
+        """Put the settings on record. Raises ``UsageError`` when the folder holds this stage with other ones."""
+        self._check_config(self.folder / "work" / self.stages[-1] / "config.yaml")
+
+    def run(self, progress: Progress | None = None, make: Make | None = None) -> None:
+        """Run the shards that are not whole yet, on the executor that ``make`` makes (None: on this machine).
 
         Raises ``UsageError`` when the folder holds this stage with other settings, ``InputError`` when the books do
         not balance.
         """
-        name = self.stages[-1]
-        self._check_config(self.folder / "work" / name / "config.yaml")
-        executor = _executor(self.steps, self.tasks, self.workers, self.folder / "work" / name / "log")
+        self.prepare()
+        executor = (make or _local)(self.steps, self.tasks, self.workers, self.log)
         with _watch(self.folder, self.stages, progress):
             executor.run()
+        self.check()
+
+    def check(self) -> None:
+        """Check the books of the shards that have been run. Raises ``InputError`` when they do not balance."""
         for stage in self.stages:
             check(self.folder, stage, self.tasks)
 
@@ -210,13 +230,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _executor(steps: Sequence[Any], tasks: int, workers: int, log: Path) -> Any:
+def _local(steps: Sequence[Any], tasks: int, workers: int, log: Path) -> Any:
     try:
         from inftythink.data.executor import LocalExecutor
     except ImportError as error:
         raise missing("datatrove", "data") from error
-    # Workers are spawned, not forked: a tokenizer's threads do not survive a fork.
-    return LocalExecutor(list(steps), tasks=tasks, workers=workers, logging_dir=str(log), start_method="spawn")
+    return LocalExecutor(steps, tasks, workers, log)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import zlib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ FIELDS = ("problem", "reasoning", "conclusion", "answer", "id")
 _LINES = (".jsonl", ".ndjson", ".json")
 _ENDINGS = tuple(f"{ending}{gz}" for ending in (*_LINES, ".parquet") for gz in ("", ".gz"))
 _BATCH = 64  # rows of Parquet in memory at once: a row can be a megabyte
+_UNEVEN = 1.25
 _HUB_NAME = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)?")
 
 _MESSAGES = ("messages", "conversations", "conversation")
@@ -100,7 +101,8 @@ def read_files(
 
     Files end in .jsonl, .ndjson, .json (one object a line) or .parquet, gzipped (.gz) or not; others in a folder are
     passed over. ``split`` and ``config`` are for data sets of the Hub. With ``shard=(rank, world)`` only every
-    ``world``-th row is read, starting at ``rank``: shards are disjoint and make up everything, in a fixed order.
+    ``world``-th row is read, starting at ``rank``; where there are enough files for it to be even, every shard reads
+    files of its own instead. Shards are disjoint and make up everything, in a fixed order.
     A line that is no JSON object becomes a ``Reject``. Raises ``InputError`` for what is missing, empty, damaged or of
     an unknown kind, ``UsageError`` for an impossible shard, ``MissingDependencyError`` without pyarrow or datasets.
     """
@@ -109,7 +111,11 @@ def read_files(
         raise UsageError(f"shard {rank} of {world} does not exist: give 0 <= rank < world")
     path = Path(source)
     if path.exists():
-        return _from_files(_files(path), rank, world)
+        files = _files(path)
+        own = _whole_files([file.stat().st_size for file in files], world)
+        if own is not None:
+            return _from_files([file for file, owner in zip(files, own, strict=True) if owner == rank], 0, 1)
+        return _from_files(files, rank, world)
     if _HUB_NAME.fullmatch(str(source)) and not str(source).endswith(_ENDINGS):
         return read_hub(str(source), split=split, config=config, shard=shard)
     raise InputError(
@@ -173,6 +179,21 @@ def _files(path: Path) -> list[Path]:
     if not found:
         raise InputError(f"{path}: the folder has no file that ends in {_endings()}")
     return found
+
+
+def _whole_files(sizes: Sequence[int], world: int) -> list[int] | None:
+    """Return the shard that each file goes to, the largest files first to the shard with the least.
+
+    None where the largest shard would be over ``_UNEVEN`` times the mean: then rows are dealt out, and every shard
+    reads through all files.
+    """
+    if world == 1 or len(sizes) < world:
+        return None
+    loads, owners = [0] * world, [0] * len(sizes)
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        owners[index] = loads.index(min(loads))
+        loads[owners[index]] += sizes[index]
+    return owners if max(loads) <= _UNEVEN * sum(loads) / world else None
 
 
 def _from_files(files: list[Path], rank: int, world: int) -> Iterator[Row | Reject]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter as Tally
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,44 +13,46 @@ from inftythink.data.table import read_rows, shards
 from inftythink.store import read_json_lines
 
 
-def describe(values: Iterable[float]) -> dict[str, float]:
+def describe(values: Tally[float]) -> dict[str, float]:
     """Return count, mean, percentiles 10, 50, 90 and 99, and maximum of numbers; nothing but the count of none.
 
-    A percentile is the value at its rank, not an interpolation.
+    ``values`` says how often each number is there. A percentile is the value at its rank, not an interpolation.
     """
-    ordered = sorted(values)
-    if not ordered:
+    count = values.total()
+    if not count:
         return {"count": 0}
-    at = {f"p{p}": ordered[min(len(ordered) - 1, len(ordered) * p // 100)] for p in (10, 50, 90, 99)}
-    mean = round(sum(ordered) / len(ordered), 1)
-    return {"count": len(ordered), "mean": mean, **at, "max": ordered[-1]}
+    ordered = sorted(values)
+    behind = [*accumulate(values[value] for value in ordered)]
+    at = {f"p{p}": ordered[bisect_right(behind, min(count - 1, count * p // 100))] for p in (10, 50, 90, 99)}
+    mean = round(sum(value * often for value, often in values.items()) / count, 1)
+    return {"count": count, "mean": mean, **at, "max": ordered[-1]}
 
 
 def statistics(folder: Path) -> dict[str, Any]:
     """Read a folder's segments, summaries, instances and rejects; return its figures, tokens everywhere.
 
-    What is not there yet is left out.
+    What is not there yet is left out. How often each number is there is held in memory, not the rows.
     """
     found: dict[str, Any] = {}
-    segments: list[int] = []
-    rounds: Tally[int] = Tally()
+    segments: Tally[float] = Tally()
+    rounds: Tally[float] = Tally()
     for row in _rows(folder / "segments", "segments"):
-        segments += row["segment_tokens"]
+        segments.update(row["segment_tokens"])
         rounds[len(row["segment_tokens"])] += 1
     if rounds:
         found["segments"] = {
             "tokens a segment": describe(segments),
-            "rounds a trace": describe(rounds.elements()),
+            "rounds a trace": describe(rounds),
             "traces by rounds": dict(sorted(rounds.items())),
         }
-    summaries: list[int] = []
+    summaries: Tally[float] = Tally()
     attempts: Tally[int] = Tally()
-    ratios: list[float] = []
+    ratios: Tally[float] = Tally()
     for row in _rows(folder / "summaries", "summaries"):
-        summaries += row["summary_tokens"]
+        summaries.update(row["summary_tokens"])
         attempts.update(row["attempts"])
         pairs = zip(row["segment_tokens"], row["summary_tokens"], strict=False)
-        ratios += [round(summary / segment, 4) for segment, summary in pairs]
+        ratios.update(round(summary / segment, 4) for segment, summary in pairs)
     if summaries:
         found["summaries"] = {
             "tokens a summary": describe(summaries),
@@ -56,15 +60,18 @@ def statistics(folder: Path) -> dict[str, Any]:
             "summaries by attempts": dict(sorted(attempts.items())),
         }
     for split in ("train", "validation"):
-        prompt, completion, ids = [], [], set()
+        prompt: Tally[float] = Tally()
+        completion: Tally[float] = Tally()
+        both: Tally[float] = Tally()
+        traces = 0
         for row in _rows(folder / "instances" / split, "instances"):
-            prompt.append(row["prompt_tokens"])
-            completion.append(row["completion_tokens"])
-            ids.add(row["id"])
+            prompt[row["prompt_tokens"]] += 1
+            completion[row["completion_tokens"]] += 1
+            both[row["prompt_tokens"] + row["completion_tokens"]] += 1
+            traces += row["round"] == 1
         if prompt:
-            both = [p + c for p, c in zip(prompt, completion, strict=True)]
             found[f"{split} instances"] = {
-                "traces": len(ids),
+                "traces": traces,
                 "tokens a prompt": describe(prompt),
                 "tokens a completion": describe(completion),
                 "tokens an instance": describe(both),

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from inftythink.data.read import Reject, Trace, read_files, to_trace
 from inftythink.data.segment import segment
 from inftythink.data.summarise import Segmented, Settings, Summarised, Summariser
 from inftythink.data.table import Shard, read_rows, shards
-from inftythink.data.tokens import load_counter
+from inftythink.data.tokens import load_counter, quicken
 from inftythink.errors import InputError
 from inftythink.protocol import Completion, Format, Problem
 from inftythink.render import Renderer
@@ -57,11 +58,14 @@ class Books:
         self._rejects = JsonLines(rejects)
         self._progress = base / "progress" / f"{self.rank:05d}"
         self._progress.parent.mkdir(exist_ok=True)
+        self._told = 0.0
 
     def take(self) -> None:
         """Count a record that came in."""
         self.taken += 1
-        if self.taken % 50 == 1:
+        now = time.monotonic()
+        if now >= self._told + 0.5:
+            self._told = now
             self.tell()
 
     def reject(self, reject: Reject) -> None:
@@ -158,18 +162,25 @@ class SegmentTraces(PipelineStep):  # type: ignore[misc]
 
 
 class ReadShard(PipelineStep):  # type: ignore[misc]
-    """Read the rows of an earlier stage: task ``rank`` takes the files ``rank``, ``rank + world_size``, ..."""
+    """Read the rows of an earlier stage: task ``rank`` takes the files ``rank``, ``rank + world_size``, ...
+
+    ``files``: how many there are once that stage is whole; fewer are refused, for the tasks would take other ones.
+    """
 
     name = "Rows"
     type = "Reader"
 
-    def __init__(self, folder: Path, stage: str):
+    def __init__(self, folder: Path, stage: str, files: int | None = None):
         super().__init__()
-        self.folder, self.stage = folder, stage
+        self.folder, self.stage, self.files = folder, stage, files
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> Iterator[Document]:
         """Yield the shard's rows."""
-        for path in shards(self.folder / self.stage)[rank::world_size]:
+        found = shards(self.folder / self.stage)
+        if self.files is not None and len(found) != self.files:
+            there = f"{len(found)} of {self.files} files are there"
+            raise InputError(f"{self.folder / self.stage}: {there}: the stage before is not whole")
+        for path in found[rank::world_size]:
             for row in read_rows(path, self.stage):
                 yield Document(text=row["problem"], id=row["id"], metadata=row)
 
@@ -223,7 +234,6 @@ class SummariseSegments(PipelineStep):  # type: ignore[misc]
                     books.given += 1
                     yield row | {"summaries": done.summaries, "summary_tokens": done.tokens, "attempts": done.attempts}
                 books.more = asdict(summariser.usage)
-                books.tell()
         finally:
             calls.close()
             await backend.aclose()
@@ -248,6 +258,7 @@ class FormInstances(PipelineStep):  # type: ignore[misc]
         """Write ``instances/train|validation/<rank>.parquet``; yield a document for each trace formed."""
         books = Books(self.output, "form", rank)
         renderer = Renderer.load(self.tokenizer, template=self.template)  # type: ignore[arg-type]
+        quicken(renderer, self.tokenizer)
         fmt = Format(instruction=self.instruction)
         books.more = {"instances": 0, "train": 0, "validation": 0}
         name, base = f"{rank:05d}.parquet", self.output / "instances"

@@ -9,8 +9,13 @@ from typing import Any
 
 from inftythink.errors import InputError, missing
 
-BATCH = 64
-"""Rows held in memory before they are written as one row group: traces are long."""
+ROWS, CHARACTERS = 1024, 2**22
+"""Most rows, and about the most characters, that are held in memory before they are written as one row group.
+
+A writer keeps what it knows of each group until the file is closed: over a million rows, groups of few rows, or with
+the least and the largest value of every text, are hundreds of megabytes.
+"""
+_READ = 64  # rows that are turned into objects at once: traces are long
 
 
 def schema(stage: str) -> Any:
@@ -64,8 +69,9 @@ class Shard:
         self.path, self.rows = path, 0
         self._schema = schema(stage)
         self._part = path.with_name(path.name + ".part")
-        self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd")
+        self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd", write_statistics=False)
         self._batch: list[dict[str, Any]] = []
+        self._characters = 0
         self._lines = path.with_suffix(".jsonl") if jsonl else None
         self._text = open(f"{self._lines}.part", "w", encoding="utf-8") if jsonl else None  # noqa: SIM115 - closed in __exit__
 
@@ -73,17 +79,18 @@ class Shard:
         """Add a row; columns that the stage does not have are left out."""
         row = {name: row.get(name) for name in self._schema.names}
         self._batch.append(row)
+        self._characters += sum(map(_length, row.values()))
         self.rows += 1
         if self._text is not None:
             self._text.write(json.dumps(row, ensure_ascii=False) + "\n")
-        if len(self._batch) == BATCH:
+        if len(self._batch) >= ROWS or self._characters >= CHARACTERS:
             self._flush()
 
     def _flush(self) -> None:
         pa = _arrow()
         if self._batch:
             self._writer.write_table(pa.Table.from_pylist(self._batch, self._schema))
-            self._batch = []
+            self._batch, self._characters = [], 0
 
     def __enter__(self) -> Shard:
         return self
@@ -113,7 +120,7 @@ def read_rows(path: Path, stage: str) -> Iterator[dict[str, Any]]:
             lacking = [name for name in schema(stage).names if name not in file.schema_arrow.names]
             if lacking:
                 raise InputError(f"{path}: lacks the columns {', '.join(lacking)}; is it a file of {stage}?")
-            for batch in file.iter_batches(batch_size=BATCH):
+            for batch in file.iter_batches(batch_size=_READ):
                 yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be read as Parquet ({error})") from error
@@ -130,6 +137,10 @@ def count_rows(path: Path) -> int:
 def shards(folder: Path) -> list[Path]:
     """Return the finished shards of a folder, in order."""
     return sorted(folder.glob("*.parquet"))
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str) else sum(map(_length, value)) if isinstance(value, list) else 0
 
 
 def _arrow() -> Any:

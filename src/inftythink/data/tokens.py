@@ -55,6 +55,9 @@ PROBES = (
 """What two tokenizers must agree on to be taken for the same."""
 
 
+_SHORT = 32  # characters of a text that is likely to come again: what stands between tags
+
+
 class Counter(Protocol):
     """Counts tokens.
 
@@ -126,6 +129,10 @@ class FastCounter:
         """Return the token ids of each text."""
         return [list(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts))]
 
+    def ids_of(self, text: str) -> list[int]:
+        """Return the token ids of one text."""
+        return self.ids([text])[0]
+
 
 class RendererCounter:
     """Counts one text after the other with a ``Renderer``: slow, right for every tokenizer."""
@@ -153,6 +160,14 @@ def load_counter(name_or_path: str | Path, fast: Fast = "auto") -> Counter:
     fastokens was asked for and differs; ``MissingDependencyError`` when a package is not there.
     """
     return _load(str(name_or_path), _stamp(Path(name_or_path)), fast)
+
+
+def quicken(renderer: Renderer, name_or_path: str | Path) -> None:
+    """Have the renderer of a tokenizer encode content with fastokens, where ``load_counter`` takes that."""
+    counter = load_counter(name_or_path)
+    if isinstance(counter, FastCounter):
+        short = lru_cache(maxsize=4096)(counter.ids_of)
+        renderer.encode_with(lambda text: list(short(text)) if len(text) <= _SHORT else counter.ids_of(text))
 
 
 def _stamp(folder: Path) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""The upstreams: which one takes the next trajectory, which ones are left out, and when those are tried again.
+"""The upstreams: which one takes the next trajectory (``backends/balance.py`` has the rules).
 
 A trajectory stays with one upstream from its first round to its last (its prefix cache knows the question), and the
 next turn of a conversation goes where the one before was answered. Any other goes to the upstream that has the fewest.
@@ -9,80 +9,60 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import aiohttp
 
+from inftythink.backends.balance import Balance, Member
 from inftythink.errors import BackendError
 from inftythink.reasoner import Reasoner
 from inftythink.serve.fields import Refused
 
 log = logging.getLogger("inftythink.serve")
 
-FAILURES = 3
-"""Trajectories in a row that fail before an upstream is left out. One that refuses everything is at once."""
-LEAN = 8
-"""Trajectories that a conversation's own upstream may have more than the one with the fewest."""
-HOMES = 10_000
-"""Conversations whose upstream is remembered: those answered last."""
-
 Turns = tuple[tuple[str, str], ...]
 """Roles and texts of a conversation."""
 
 
 @dataclass(eq=False)
-class Upstream:
-    """A backend with its reasoner. ``url`` is None for a model in this process."""
+class Upstream(Member):
+    """A backend with its reasoner. ``url`` is None for a model in this process, which nobody checks."""
 
-    name: str
     reasoner: Reasoner
     url: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    running: int = 0
-    failures: int = 0
-    healthy: bool = False
-    started: bool = False
+    started: bool = field(default=False, init=False)
+    session: aiohttp.ClientSession | None = field(default=None, init=False)
 
-    def failed(self, fatal: bool) -> None:
-        """Count a failure."""
-        self.failures += 1
-        if self.url is None and fatal:
-            self.healthy = False
+    def failed(self, fatal: bool) -> bool:
+        """Count a failure; return whether it is left out from now on."""
+        if self.url is None and not fatal:
+            self.failures += 1
+            return False
+        out = super().failed(fatal)
+        if out and self.url is None:
             log.error("%s has failed for good; start the server again", self.name)
-        elif self.url is not None and self.healthy and (fatal or self.failures >= FAILURES):
-            self.healthy = False
+        elif out:
             log.warning("%s is left out until it answers again", self.name)
+        return out
 
-    def worked(self) -> None:
-        """Count a success."""
-        self.failures = 0
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        """Count what is running."""
-        self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-
-    async def check(self, session: aiohttp.ClientSession) -> None:
+    async def check(self) -> None:
         """Ask for the models, and start the reasoner the first time; set ``healthy``.
 
         Raises what the reasoner's start raises but ``BackendError``.
         """
+        if self.url is None:
+            return
+        assert self.session is not None
         try:
             if not self.started:
                 await self.reasoner.start()
                 self.started = True
-            elif self.url is not None:
-                timeout = aiohttp.ClientTimeout(total=10)
-                url = self.url + "/models"
-                async with session.get(url, headers=self.headers, timeout=timeout, allow_redirects=False) as answer:
+            else:
+                timeout, url = aiohttp.ClientTimeout(total=10), self.url + "/models"
+                asked = self.session.get(url, headers=self.headers, timeout=timeout, allow_redirects=False)
+                async with asked as answer:
                     if answer.status >= 500:
                         raise BackendError(f"HTTP {answer.status}")
             if not self.healthy:
@@ -102,9 +82,8 @@ class Pool:
 
     def __init__(self, upstreams: Sequence[Upstream], interval: float = 5.0, silence: float = 600.0) -> None:
         self.upstreams = list(upstreams)
-        self._interval, self._silence = interval, silence
-        self._homes: OrderedDict[int, Upstream] = OrderedDict()
-        self._task: asyncio.Task[None] | None = None
+        self._balance = Balance(self.upstreams, interval, log)
+        self._silence = silence
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -120,17 +99,16 @@ class Pool:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=self._silence),
         )
         for upstream in self.upstreams:
+            upstream.session = self._session
             if upstream.url is None:
                 await upstream.reasoner.start()
                 upstream.started = upstream.healthy = True
-        await self._check()
-        self._task = asyncio.create_task(self._watch())
+        await self._balance.check()
+        self._balance.watch()
 
     async def aclose(self) -> None:
         """Close all connections."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._balance.aclose()
         for upstream in self.upstreams:
             if upstream.started:
                 await upstream.reasoner.aclose()
@@ -145,41 +123,21 @@ class Pool:
 
     def healthy(self) -> list[Upstream]:
         """The upstreams that answer."""
-        return [upstream for upstream in self.upstreams if upstream.healthy]
+        return self._balance.healthy()
 
     def choose(self, without: Collection[Upstream] = (), before: Turns = ()) -> Upstream:
         """Return the upstream that answered the turns ``before``, or else the one with the fewest trajectories.
 
         Raises ``Refused`` when none is healthy.
         """
-        there = [upstream for upstream in self.healthy() if upstream not in without]
-        if not there:
+        chosen = self._balance.choose(without, before)
+        if chosen is None:
             raise Refused(503, "no upstream answers; try again later", code="upstream_unavailable", retry=5)
-        least = min(there, key=lambda upstream: upstream.running)
-        home = self._homes.get(hash(before))
-        return home if home in there and home.running <= least.running + LEAN else least
+        return chosen
 
     def remember(self, turns: Turns, upstream: Upstream) -> None:
         """Say which upstream answered the last of ``turns``."""
-        self._homes[hash(turns)] = upstream
-        self._homes.move_to_end(hash(turns))
-        if len(self._homes) > HOMES:
-            self._homes.popitem(last=False)
-
-    async def _watch(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval)
-            try:
-                await self._check()
-            except Exception as error:  # a setting that does not fit an upstream that came late
-                log.error("an upstream cannot be used: %s", error)
-
-    async def _check(self) -> None:
-        checks = [upstream.check(self.session) for upstream in self.upstreams if upstream.url is not None]
-        results: list[Any] = await asyncio.gather(*checks, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        self._balance.remember(turns, upstream)
 
 
 class Gate:
