@@ -185,6 +185,8 @@ def test_a_special_token_that_the_model_itself_can_spell_is_cut() -> None:
 @given(question=st.text(), system=st.text(min_size=1) | st.none())
 @example("0", "\r")
 def test_a_question_is_what_apply_chat_template_makes_of_it(name: str, question: str, system: str | None) -> None:
+    # There content that looks like a token becomes it; here it does not. (Hypothesis also draws words of our own code.)
+    assume(not any(token in text for token in forbidden(name) for text in (question, system or "")))
     turns = (turn("user", question),) if system is None else (turn("system", system), turn("user", question))
     messages = [{"role": t.role, "content": t.text} for t in turns]
     if name == "gemma" and system is not None:
