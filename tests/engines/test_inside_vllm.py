@@ -28,7 +28,7 @@ from inftythink.backends.vllm import Vllm
 from inftythink.errors import BackendError, BackendFatalError, ContextTooLongError, UsageError
 from inftythink.lab.evaluate import Setup, policy_of
 from inftythink.lab.problems import problems
-from inftythink.protocol import Trajectory
+from inftythink.protocol import Policy, Trajectory
 from inftythink.protocol.types import Completion, Part, PartKind, Prompt, Stop, Turn
 from inftythink.reasoner import Reasoner
 from inftythink.render import Renderer
@@ -222,7 +222,7 @@ async def test_an_engine_that_dies_ends_the_run_and_nothing_is_taken_for_an_answ
         assert engine.pid is not None
         os.kill(engine.pid, signal.SIGSTOP)  # so that it dies while it has work
         waiting = [asyncio.create_task(backend.complete(ask(PUZZLE, 9))) for _ in range(3)]
-        solving = asyncio.create_task(Reasoner(backend, "summary").solve(PUZZLE))
+        solving = asyncio.create_task(Reasoner(backend, "summary", Policy(63, 22)).solve(PUZZLE))
         await asyncio.sleep(0.5)
         assert not any(task.done() for task in waiting)
         engine.kill()
