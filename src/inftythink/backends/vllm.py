@@ -121,7 +121,11 @@ class Vllm:
             raise
         # vLLM asks its engine for this at the first request, and a request that waits for it when the engine ends would
         # wait forever.
-        await engine.get_supported_tasks()
+        try:
+            await engine.get_supported_tasks()
+        except BaseException:  # cancelled, or dead already: nobody else knows of it yet
+            await asyncio.to_thread(_shut_down, engine)
+            raise
         self._engine = engine
 
     async def complete(self, request: Request) -> Completion:
