@@ -8,6 +8,7 @@ VLLM := .venv-vllm
 LLAMACPP := .venv-llamacpp
 ENGINES := $(VLLM) $(LLAMACPP)
 CLIENTS := .venv-clients
+LIGHTEVAL := .venv-lighteval
 ADAPTERS := .venv-adapters
 # Tests of pages run where there is a browser for them.
 BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
@@ -93,6 +94,8 @@ bench: setup
 	$(BIN)/python benchmarks/parity.py --traces $(TRACES) --tokenizer $(TOKENIZER)
 	$(BIN)/python benchmarks/serve.py
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training_speed.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/simulate_cluster.py
 # These two need vLLM: make .venv-vllm/.ready first, or they are left out.
@@ -136,8 +139,17 @@ $(CLIENTS)/.ready: Makefile | $(READY)
 	$(CLIENTS)/bin/python -m pip install $(PIP_QUIET) --no-deps -e .
 	touch $@
 
-test-clients: setup $(CLIENTS)/.ready $(VLLM)/.ready $(LLAMACPP)/.ready
-	INFTYTHINK_CLIENTS_PYTHON=$(CURDIR)/$(CLIENTS)/bin/python \
+# lighteval does not work with what pip would install beside it today. When it starts it fetches a file that one family of its
+# tasks needs, unless there is one.
+$(LIGHTEVAL)/.ready: Makefile | $(READY)
+	test -x $(LIGHTEVAL)/bin/python || $(PYTHON) -m venv $(LIGHTEVAL)
+	$(LIGHTEVAL)/bin/python -m pip install $(PIP_QUIET) torch==2.13.0 'lighteval[litellm]==0.13.0' 'huggingface_hub<1' \
+	  'transformers<5' 'litellm<1.80' 'xxhash<4'
+	touch $$($(LIGHTEVAL)/bin/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/lighteval/tasks/tasks/tinyBenchmarks.pkl
+	touch $@
+
+test-clients: setup $(CLIENTS)/.ready $(LIGHTEVAL)/.ready $(VLLM)/.ready $(LLAMACPP)/.ready
+	INFTYTHINK_CLIENTS_PYTHON=$(CURDIR)/$(CLIENTS)/bin/python INFTYTHINK_LIGHTEVAL_PYTHON=$(CURDIR)/$(LIGHTEVAL)/bin/python \
 	  INFTYTHINK_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python INFTYTHINK_VLLM_MODEL=$(MODEL) \
 	  INFTYTHINK_LLAMACPP_PYTHON=$(CURDIR)/$(LLAMACPP)/bin/python INFTYTHINK_LLAMACPP_MODEL=$(MODEL) \
 	  $(BIN)/python -m pytest -m client tests/clients
@@ -157,5 +169,5 @@ test-adapters: setup $(ADAPTERS)/.ready
 	$(ADAPTERS)/bin/python -m pytest -m adapter tests/adapters
 
 clean:
-	rm -rf $(VENV) $(VLLM) $(LLAMACPP) $(CLIENTS) $(ADAPTERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) $(VLLM) $(LLAMACPP) $(CLIENTS) $(LIGHTEVAL) $(ADAPTERS) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -276,8 +276,14 @@ def steady(upstream: psutil.Process, source: int, streams: int, rate: int, token
     with server(source) as (served, port):
         load(port, 8, 50, 50)
         before = mebibytes(served)
-        show(name, measure(upstream, served, port, streams, rate, tokens, step))
-        print(f"memory {before:.0f} MiB before, {mebibytes(served):.0f} MiB after; {in_flight(port)}", flush=True)
+        found = measure(upstream, served, port, streams, rate, tokens, step)
+        show(name, found)
+        size = mebibytes(served)
+        # Streams of one token are little else than their opening and their end.
+        alone = measure(upstream, served, port, streams, rate, 1, step)
+        each = (found["each"] * found["tokens"] - alone["each"] * streams) / (found["tokens"] - streams)
+        print(f"opening and end took {alone['each']:.0f} us of CPU a stream, further tokens {each:.0f} us each")
+        print(f"memory {before:.0f} MiB before, {size:.0f} MiB after; {in_flight(port)}", flush=True)
 
 
 def burst(upstream: psutil.Process, source: int) -> None:

@@ -230,9 +230,7 @@ def show(found: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--questions", type=int, default=96)
-    parser.add_argument(
-        "--slots", type=int, default=2 * SEQUENCES, help="trajectories in flight, and sequences of the engine"
-    )
+    parser.add_argument("--slots", type=int, default=2 * SEQUENCES, help="trajectories in flight")
     parser.add_argument("--alone", type=int, default=12, help="one at a time: every so many-th question")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--output", type=Path, help="also write the figures here, as JSON")

@@ -154,6 +154,7 @@ async def test_seeds_differ_by_problem_sample_and_call_and_repeat_by_run():
     assert len(set(first)) == len(first) == 10
     assert first == await seeds()
     assert derive_seed(7, "a", 0) != derive_seed(7, "a", 1) != derive_seed(8, "a", 1)
+    assert derive_seed(7, "\ud800") == derive_seed(7, "\ud800")  # half a character in a name
     assert all(0 <= seed < 2**31 for seed in first if seed is not None)
 
 

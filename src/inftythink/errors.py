@@ -4,8 +4,11 @@ Two directions never share a path: misuse by our own code raises ``ProtocolError
 server did wrong is either one of the errors below or a recorded outcome.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InftyThinkError(Exception):
@@ -53,6 +56,13 @@ def boundary(side: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise BackendError(f"{side}: {type(error).__name__}: {error}") from error
+
+
+def describe(error: BaseException) -> str:
+    """Return what an error says; of a full disk also what to do, which the operating system does not say."""
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return str(error)
+    return f"{error}. What is on record is safe: free some space and run the same command again."
 
 
 def missing(package: str, extra: str) -> MissingDependencyError:

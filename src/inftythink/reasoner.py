@@ -316,7 +316,8 @@ def _without_text(asked: Generate, error: Exception) -> Completion:
 
 def derive_seed(seed: int, *names: object) -> int:
     """Return a 31-bit seed that depends on ``seed`` and ``names`` alone, on every machine and in every process."""
-    digest = hashlib.blake2b("/".join(map(str, (seed, *names))).encode(), digest_size=4).digest()
+    named = "/".join(map(str, (seed, *names))).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(named, digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
 

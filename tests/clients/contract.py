@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.clients.places import MODEL, QUESTIONS, Place, client, run_section
@@ -89,6 +90,19 @@ class ClientContract:
             if place.right is not None:
                 (metrics,) = (score["metrics"] for score in log["results"]["scores"])
                 assert metrics["accuracy"]["value"] == pytest.approx(place.right / QUESTIONS)
+
+    def test_lighteval(self, place: Place, tmp_path: Path) -> None:
+        run_section("lighteval", place, tmp_path)
+        (results,) = tmp_path.glob("results/results/**/results_*.json")
+        score = json.loads(results.read_text("utf-8"))["results"]["puzzles|0"]["extractive_match"]
+        (details,) = tmp_path.glob("results/details/**/*.parquet")
+        answers = [row["model_response"] for row in pq.read_table(details).to_pylist()]
+        assert len(answers) == QUESTIONS
+        for answer in answers:
+            assert answer["reasonings"][0]
+            assert answer["reasonings"][0] not in answer["text"][0]
+        if place.right is not None:
+            assert score == pytest.approx(place.right / QUESTIONS)
 
 
 def kinds(message: dict[str, Any]) -> set[str]:

@@ -114,10 +114,10 @@ def _run(language: str, code: str, folder: Path, timeout: float) -> str:
 
 def environment() -> dict[str, str]:
     """The environment of clients: their own programs first, and no hub."""
-    folder = str(Path(os.environ["INFTYTHINK_CLIENTS_PYTHON"]).parent)
+    folders = (str(Path(os.environ[f"INFTYTHINK_{name}_PYTHON"]).parent) for name in ("CLIENTS", "LIGHTEVAL"))
     quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_COLOR": "1"}
     inspect = {"INSPECT_LOG_FORMAT": "json", "INSPECT_DISPLAY": "plain"}
-    return {**os.environ, **quiet, **inspect, "PATH": f"{folder}:{os.environ['PATH']}"}
+    return {**os.environ, **quiet, **inspect, "PATH": ":".join([*folders, os.environ["PATH"]])}
 
 
 __all__ = ["MODEL", "QUESTION", "QUESTIONS", "Place", "client", "open_place", "run_section", "solved"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing.spawn
 import os
 import re
 import signal
@@ -69,6 +70,14 @@ def test_a_worker_that_is_killed_and_one_that_fails_end_the_run(tmp_path):
         LocalExecutor([Die()], 2, 2, tmp_path / "die").run()
     with pytest.raises(InputError, match="says what is wrong"):
         LocalExecutor([Fail()], 1, 2, tmp_path / "fail").run()
+
+
+def test_a_worker_that_is_gone_before_it_is_told_what_to_do_ends_the_run_too(tmp_path, monkeypatch):
+    """However far its pipe has come: a broken pipe to a worker is no broken pipe of the terminal."""
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    for number in range(10):
+        with pytest.raises(InputError, match=r"a worker process ended with code (1|None) in the middle of a task"):
+            LocalExecutor([Die()], 4, 2, tmp_path / str(number)).run()
 
 
 def test_a_folder_takes_one_writer_at_a_time(traces, tokenizer, tmp_path, capsys):

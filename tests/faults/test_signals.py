@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.faults.conftest import SEED
@@ -29,7 +30,8 @@ def is_told_to_end(work: Work, whole: Whole, how: signal.Signals, out: Path, see
         children = running.children()
         os.killpg(running.process.pid, how) if group else running.process.send_signal(how)
         running.process.wait()
-        assert not [child for child in children if child.is_running()], "processes outlived the run"
+        _, left = psutil.wait_procs(children, timeout=60)
+        assert not left, f"processes outlived the run: {left}"
         return True
 
     rng = random.Random(seed)

@@ -49,6 +49,30 @@ def test_weights_that_did_not_arrive_show_in_the_curve(config, noisy):
     assert all(entry["sampler_kl"] > 1e-3 for entry in result.history[1:])
 
 
+class Restarting(FakeVllm):
+    """Is started anew, by whoever watches over it, in the middle of a step: before it answers one of its calls."""
+
+    at = 0
+
+    async def _complete(self, request):
+        if self.calls.count("/v1/completions") == self.at:
+            self.restart()
+        return await super()._complete(request)
+
+
+@pytest.mark.timeout(600)
+def test_a_server_that_was_started_anew_in_a_step_has_sampled_nothing(config, noisy, tmp_path):
+    config = dataclasses.replace(config, save_every=1, max_batch=1)
+    with in_thread(Restarting(noisy)) as server:
+        whole = train_rl(sampled_by(server, config))
+        server.at = int(1.5 * server.calls.count("/v1/completions"))
+        again = sampled_by(server, dataclasses.replace(config, output=tmp_path / "again"))
+        with pytest.raises(BackendFatalError, match="started anew after it was given the weights"):
+            train_rl(again)
+        server.at = 0
+        assert train_rl(again).history == whole.history
+
+
 @pytest.mark.timeout(600)
 def test_only_adapters_are_sent_where_only_adapters_are_trained(config, noisy, tmp_path):
     changed = dataclasses.replace(config, lora=Lora(rank=2), steps=2)

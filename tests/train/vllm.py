@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,15 @@ class FakeVllm:
     """``with in_thread(FakeVllm(folder)) as server``: then ``server.url`` answers.
 
     ``calls`` are the paths that were asked for, ``models`` the names asked for; ``deaf`` answers as if it had loaded
-    weights, but keeps its own; ``steered`` has the endpoints that weights need; ``busy`` cannot drop its cache.
+    weights, but keeps its own; ``instance`` names this run of it; ``steered`` has the endpoints that weights need;
+    ``busy`` cannot drop its cache. ``restart`` does what a restart does: its own weights again, and another name.
     """
 
     def __init__(self, folder: Path, *, steered: bool = True, deaf: bool = False, busy: bool = False) -> None:
         self._folder, self._renderer = folder, Renderer.load(folder)
         self._steered, self._deaf, self._busy = steered, deaf, busy
         self.logprobs_mode, self.device = "raw_logprobs", "cuda"
+        self.instance = uuid.uuid4().hex[:5]
         self.calls: list[str] = []
         self.models: set[str] = set()
         self.url, self.port = "", 0
@@ -75,6 +78,10 @@ class FakeVllm:
         self._backend = Transformers(model.eval(), Given(self._renderer), max_batch=8)  # type: ignore[arg-type]
         await self._backend.start()
 
+    def restart(self) -> None:
+        self.instance = uuid.uuid4().hex[:5]
+        self._model.load_state_dict(AutoModelForCausalLM.from_pretrained(self._folder).state_dict())
+
     @web.middleware
     async def _note(self, request: web.Request, handler: Any) -> web.StreamResponse:
         self.calls.append(request.path)
@@ -86,7 +93,8 @@ class FakeVllm:
 
     async def _info(self, request: web.Request) -> web.Response:
         model = {"model": str(self._folder), "logprobs_mode": self.logprobs_mode}
-        return web.json_response({"vllm_config": {"model_config": model, "device_config": {"device": self.device}}})
+        told = {"model_config": model, "device_config": {"device": self.device}, "instance_id": self.instance}
+        return web.json_response({"vllm_config": told})
 
     async def _reload(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -188,4 +188,4 @@ class Assembler:
 
 def _guess(text: str) -> int:
     """Four bytes a token: a rule of thumb, used only where nobody counts."""
-    return math.ceil(len(text.encode()) / 4)
+    return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, NoReturn
 from inftythink import __version__
 from inftythink._process import terminable
 from inftythink.cli import Command
-from inftythink.errors import InftyThinkError, UsageError
+from inftythink.errors import InftyThinkError, UsageError, describe
 
 VERBS: dict[str, tuple[str, str]] = {
     "data": ("inftythink.cli.data", "turn long reasoning traces into InftyThink training instances"),
@@ -41,8 +40,6 @@ VERBS: dict[str, tuple[str, str]] = {
 """Verb -> the module that is imported when it is called, and its line in ``--help``."""
 
 DONE, FAILED, USAGE, INTERRUPTED, PIPE_CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(argv: Sequence[str] | None = None, verbs: Mapping[str, tuple[str, str]] = VERBS) -> int:
@@ -82,15 +79,8 @@ def _run(argv: list[str], verbs: Mapping[str, tuple[str, str]], debug: bool, ter
     except (InftyThinkError, OSError) as error:
         if debug:
             raise
-        print(f"error: {_text(error)}", file=sys.stderr)
+        print(f"error: {describe(error)}", file=sys.stderr)
         return USAGE if isinstance(error, UsageError) else FAILED
-
-
-def _text(error: Exception) -> str:
-    """What an error says; of a full disk also what to do, which the operating system does not say."""
-    if not isinstance(error, OSError) or error.errno not in _FULL:
-        return str(error)
-    return f"{error}. What is on record is safe: free some space and run the same command again."
 
 
 def _dispatch(argv: list[str], verbs: Mapping[str, tuple[str, str]]) -> int:

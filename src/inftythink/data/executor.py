@@ -27,7 +27,7 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.utils.logging import logger
 
 from inftythink._process import end_with
-from inftythink.errors import InftyThinkError, InputError, UsageError, missing
+from inftythink.errors import InftyThinkError, InputError, UsageError, describe, missing
 
 
 class Executor(PipelineExecutor):  # type: ignore[misc]
@@ -77,10 +77,11 @@ class LocalExecutor(Executor):
             for _ in range(min(self.workers, len(waiting))):
                 ours, theirs = context.Pipe()
                 process = context.Process(target=_work, args=(self, theirs, os.getpid()), daemon=True)
-                process.start()
-                theirs.close()
-                workers[ours] = process
-                ours.send(waiting.popleft())
+                with _alive(process):
+                    process.start()
+                    theirs.close()
+                    workers[ours] = process
+                    ours.send(waiting.popleft())
             self._attend(workers, waiting)
         finally:
             for pipe, process in workers.items():
@@ -94,20 +95,29 @@ class LocalExecutor(Executor):
         while busy:
             for pipe in wait(list(busy)):
                 assert isinstance(pipe, Connection)
-                try:
+                with _alive(workers[pipe]):
                     error = pipe.recv()
-                except (EOFError, ConnectionError):  # the latter when it had not yet read its task
-                    workers[pipe].join()
-                    raise InputError(
-                        f"a worker process ended with code {workers[pipe].exitcode} in the middle of a task (out of "
-                        "memory?); run the same command again, with fewer --workers or more --tasks"
-                    ) from None
                 if error is not None:
                     raise error
                 if waiting:
-                    pipe.send(waiting.popleft())
+                    with _alive(workers[pipe]):
+                        pipe.send(waiting.popleft())
                 else:
                     busy.discard(pipe)
+
+
+@contextlib.contextmanager
+def _alive(process: Any) -> Iterator[None]:
+    """Say what a broken pipe to a worker means; it breaks when the worker was killed, at whatever point."""
+    try:
+        yield
+    except (EOFError, ConnectionError):
+        if process.pid is not None:  # else it was gone before it could be told what to do
+            process.join()
+        raise InputError(
+            f"a worker process ended with code {process.exitcode} in the middle of a task (out of "
+            "memory?); run the same command again, with fewer --workers or more --tasks"
+        ) from None
 
 
 def _work(executor: LocalExecutor, pipe: Connection, parent: int) -> None:
@@ -126,7 +136,7 @@ def _work(executor: LocalExecutor, pipe: Connection, parent: int) -> None:
 
 
 def _told(rank: int, error: BaseException) -> InputError:
-    return InputError(f"task {rank} failed: {type(error).__name__}: {error}")
+    return InputError(f"task {rank} failed: {type(error).__name__}: {describe(error)}")
 
 
 class RayExecutor(Executor):
@@ -183,7 +193,7 @@ class RayExecutor(Executor):
                     ray.get(each)
         except ray.exceptions.RayTaskError as error:
             cause = error.cause if isinstance(error.cause, InftyThinkError) else None
-            raise cause or InputError(f"a task failed: {error.cause or error}") from error
+            raise cause or InputError(f"a task failed: {describe(error.cause or error)}") from error
         except ray.exceptions.RayError as error:
             raise InputError(f"Ray gave up on a task: {error}. Run the same command again") from error
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class Shard:
         self.path, self.rows = path, 0
         self._schema = schema(stage)
         self._part = path.with_name(path.name + ".part")
-        self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd", write_statistics=False)
+        with self._named():
+            self._writer = parquet.ParquetWriter(self._part, self._schema, compression="zstd", write_statistics=False)
         self._batch: list[dict[str, Any]] = []
         self._characters = 0
         self._lines = path.with_suffix(".jsonl") if jsonl else None
@@ -89,8 +91,18 @@ class Shard:
     def _flush(self) -> None:
         pa = _arrow()
         if self._batch:
-            self._writer.write_table(pa.Table.from_pylist(self._batch, self._schema))
+            with self._named():
+                self._writer.write_table(pa.Table.from_pylist(self._batch, self._schema))
             self._batch, self._characters = [], 0
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have errors of the disk say which file they are about: Arrow's do not."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self._part)
+            raise
 
     def __enter__(self) -> Shard:
         return self
@@ -98,7 +110,8 @@ class Shard:
     def __exit__(self, kind: object, *rest: object) -> None:
         if kind is None:
             self._flush()
-        self._writer.close()
+        with self._named():
+            self._writer.close()
         if self._text is not None:
             self._text.close()
         if kind is None:

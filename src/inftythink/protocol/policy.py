@@ -50,5 +50,5 @@ class Policy:
         if self.interval is None:
             return self.eta + self.gamma
         low, high = self.interval
-        digest = hashlib.blake2b(f"{self.seed}/{identity}/{k}".encode(), digest_size=8).digest()
+        digest = hashlib.blake2b(f"{self.seed}/{identity}/{k}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return low + int.from_bytes(digest, "big") % (high - low + 1)

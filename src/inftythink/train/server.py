@@ -63,7 +63,7 @@ def make_sampler(config: RlConfig, trainer: RoundsTrainer, renderer: Renderer) -
     if trainer.is_world_process_zero():
         control.check(config.group.temperature, not config.lora.rank)
     push = _Nccl(trainer) if chosen.weights == "nccl" else _Folder(config, trainer, control)
-    return Served(push, chosen.url, renderer, connections=config.max_batch, timeout=chosen.timeout)
+    return Served(push, control, chosen.url, renderer, connections=config.max_batch, timeout=chosen.timeout)
 
 
 def nccl_arguments(chosen: SamplerSettings, on_gpu: bool) -> dict[str, Any]:
@@ -81,13 +81,17 @@ def nccl_arguments(chosen: SamplerSettings, on_gpu: bool) -> dict[str, Any]:
 class Served:
     """Samples through the server at ``url``, to which ``push`` gives the weights; at most ``connections`` at once."""
 
-    def __init__(self, push: Push, url: str, renderer: Renderer, *, connections: int, timeout: float) -> None:
-        self._push, self._url, self._renderer = push, url, renderer
+    def __init__(
+        self, push: Push, control: Control, url: str, renderer: Renderer, *, connections: int, timeout: float
+    ) -> None:
+        self._push, self._control, self._url, self._renderer = push, control, url, renderer
         self._connections, self._timeout = connections, timeout
         self._model: str | None = None
+        self._given: str | None = None
 
     def update(self) -> None:
         """Give the server the weights as they are now."""
+        self._given = self._control.instance()
         self._model = self._push()
 
     def close(self) -> None:
@@ -95,7 +99,11 @@ class Served:
 
     @contextmanager
     def backend(self) -> Iterator[Backend]:
-        """Return a backend that sends token ids, and gets ids and log-probabilities back."""
+        """Return a backend that sends token ids, and gets ids and log-probabilities back.
+
+        Raises ``BackendFatalError`` at the end when it was not the server that was given the weights: requests are
+        tried again, and one that was started anew meanwhile has answered them with the weights it started with.
+        """
         yield OpenAI(
             self._url,
             self._model,
@@ -103,6 +111,11 @@ class Served:
             max_connections=self._connections,
             timeout=self._timeout,
         )
+        if self._control.instance() != self._given:
+            raise BackendFatalError(
+                f"{self._url}: the server was started anew after it was given the weights, and may have sampled with "
+                "others. Nothing was learnt from this step; run the same command again"
+            )
 
 
 class Control:
@@ -116,7 +129,7 @@ class Control:
 
         Raises ``UsageError`` when it cannot, or when it tells other probabilities than it draws with.
         """
-        told = self._call("/server_info?config_format=json")["vllm_config"]
+        told = self._info()
         model, mode = told["model_config"]["model"], told["model_config"]["logprobs_mode"]
         if whole and told["device_config"]["device"] == "cpu" and _is_tied(Path(model)):
             raise UsageError(_TIED.format(model=model))
@@ -125,6 +138,15 @@ class Control:
                 f"{self._url}: the server tells probabilities before temperature, and group.temperature is "
                 f"{temperature}: start it with --logprobs-mode processed_logprobs"
             )
+
+    def instance(self) -> str | None:
+        """Return what names this run of the server, and is another once it is started anew; None if it has no name."""
+        name: str | None = self._info().get("instance_id")
+        return name
+
+    def _info(self) -> dict[str, Any]:
+        told: dict[str, Any] = self._call("/server_info?config_format=json")["vllm_config"]
+        return told
 
     def load(self, folder: Path) -> None:
         """Make the server load whole weights from a folder, in the place of its own."""
