@@ -101,7 +101,7 @@ RL_THOUGHT = 3 * 6144
 RL_ETA = 6144
 USERS = 1000
 DEPTH = 32768
-STREAMED = 350 * 25
+STREAMED = 300 * 25
 """Tokens a second that one worker of the server passed on with a 99th percentile below 50 ms (docs/performance.md)."""
 
 
