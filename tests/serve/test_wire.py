@@ -2,9 +2,12 @@
 
 import contextlib
 import copy
+import dataclasses
 import random
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from inftythink.protocol import Machine, Policy, Problem, make_carry, make_format
 from inftythink.serve.wire import (
@@ -166,15 +169,27 @@ def test_what_is_passed_through_of_responses():
     assert plain_responses({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}) == "images or files"
 
 
-@pytest.mark.parametrize("carry", ["summary", "two_call", "none", "tail"])
-@pytest.mark.parametrize("interval", [None, (50, 300)])
-def test_every_number_of_tokens_allows_a_round(carry, interval):
-    policy = Policy(eta=400, gamma=100, phi=8, interval=interval)
-    for tokens in [*range(1, 60), 99, 100, 499, 500, 600, 700, 701, 10_000]:
-        small = within(policy, carry, tokens)
-        assert small.budget == tokens
-        Machine(Problem("", ""), make_format(carry), make_carry(carry, small), small)  # raises where none is allowed
-    assert within(policy, carry, 10_000).phi == 8
+SIZES = st.integers(1, 50) | st.integers(1, 3000)
+
+
+@given(
+    carry=st.sampled_from(["summary", "two_call", "none", "tail"]),
+    eta=SIZES,
+    gamma=SIZES,
+    interval=st.none() | st.tuples(SIZES, SIZES).map(lambda pair: (min(pair), max(pair))),
+    tokens=SIZES | st.integers(1, 20_000),
+    name=st.text(max_size=3),
+)
+@example("summary", 12, 8, (40, 50), 36, "an interval above the other sizes, and above all tokens")
+@example("summary", 400, 100, None, 699, "a token too few for a round, its summary and an answer")
+def test_every_number_of_tokens_allows_a_round(carry, eta, gamma, interval, tokens, name):
+    policy = Policy(eta=eta, gamma=gamma, phi=8, interval=interval)
+    small = within(policy, carry, tokens)
+    assert small.budget == tokens
+    Machine(Problem(name, ""), make_format(carry), make_carry(carry, small), small)  # raises where none is allowed
+    longest = eta + gamma if interval is None else max(eta + gamma, interval[1])
+    if tokens >= longest + 2 * gamma:
+        assert small == dataclasses.replace(policy, budget=tokens)
 
 
 WHOLE = {

@@ -274,7 +274,10 @@ def within(policy: Policy, carry: str, tokens: int) -> Policy:
     """
     shared = carry in ("summary", "none")  # a round is eta + gamma, else eta
     forced = carry in ("summary", "two_call")  # a cut round gets its summary
-    if tokens >= policy.eta + (shared + forced + 1) * policy.gamma:
+    longest = policy.eta + shared * policy.gamma
+    if policy.interval is not None and carry != "tail":
+        longest = policy.interval[1]
+    if tokens >= longest + (forced + 1) * policy.gamma:
         return dataclasses.replace(policy, budget=tokens)
     gamma = max(1, min(policy.gamma, tokens // 4))
     eta = max(1, min(policy.eta, tokens - (shared + 1) * gamma))
