@@ -165,7 +165,8 @@ _PASSED = "Passed through to an upstream as it is, without iteration; refused wh
 def _post(summary: str, bodies: Sequence[Mapping[str, Any]], answer: str | None) -> dict[str, Any]:
     body = {"required": True, "content": {JSON: {"schema": {"anyOf": list(bodies)}}}}
     shape = {"$ref": f"#/components/schemas/{answer}"} if answer else {}
-    content = {JSON: {"schema": shape}, EVENTS: {"schema": _text()}}
+    # OpenAPI 3.1 cannot say what an event is; a schema here is taken for that of the whole stream, or of each event.
+    content: dict[str, Any] = {JSON: {"schema": shape}, EVENTS: {}}
     told = {"200": {"description": "the answer, whole or as events", "content": content}}
     errors = {str(status): _error(status) for status in _STATUSES}
     # What is passed through is answered with the upstream's own status.
