@@ -372,7 +372,7 @@ def plot(results: Sequence[Result], folder: Path) -> None:
         figure, axes = pyplot.subplots(1, len(sizes), figsize=(3.7 * len(sizes), 3.1), squeeze=False)
         for panel, engines in zip(axes[0], sizes, strict=True):
             for each in (each for each in results if each.engines == engines and each.way in colours):
-                thin = each.curve[:: max(1, len(each.curve) // 2000)]
+                thin = each.curve[:: max(1, len(each.curve) // 400)]
                 times, here = [t / 60 for t, _ in thin], [number / engines for _, number in thin]
                 panel.plot(times, here, label=each.way, color=colours[each.way], linewidth=1)
             ours = next(each for each in results if (each.engines, each.way) == (engines, "reasoner"))
