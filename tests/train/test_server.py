@@ -73,6 +73,13 @@ def test_a_server_that_was_started_anew_in_a_step_has_sampled_nothing(config, no
         assert train_rl(again).history == whole.history
 
 
+def test_a_server_of_several_processes_is_not_taken_for_one_that_was_started_anew(config, noisy):
+    with in_thread(FakeVllm(noisy)) as server:
+        server.starts = [server.starts[0] - second * 10**9 for second in range(3)]
+        result = train_rl(sampled_by(server, dataclasses.replace(config, steps=2)))
+    assert len(result.history) == 2
+
+
 @pytest.mark.timeout(600)
 def test_only_adapters_are_sent_where_only_adapters_are_trained(config, noisy, tmp_path):
     changed = dataclasses.replace(config, lora=Lora(rank=2), steps=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import time
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +40,16 @@ class FakeVllm:
     """``with in_thread(FakeVllm(folder)) as server``: then ``server.url`` answers.
 
     ``calls`` are the paths that were asked for, ``models`` the names asked for; ``deaf`` answers as if it had loaded
-    weights, but keeps its own; ``instance`` names this run of it; ``steered`` has the endpoints that weights need;
-    ``busy`` cannot drop its cache. ``restart`` does what a restart does: its own weights again, and another name.
+    weights, but keeps its own; ``starts`` are those of its processes that answer, in turns; ``steered`` has the
+    endpoints that weights need; ``busy`` cannot drop its cache. ``restart`` does what a restart does: its own weights
+    again, and a later start.
     """
 
     def __init__(self, folder: Path, *, steered: bool = True, deaf: bool = False, busy: bool = False) -> None:
         self._folder, self._renderer = folder, Renderer.load(folder)
         self._steered, self._deaf, self._busy = steered, deaf, busy
         self.logprobs_mode, self.device = "raw_logprobs", "cuda"
-        self.instance = uuid.uuid4().hex[:5]
+        self.starts = [time.time_ns() - 10**9]  # before it answers: a date in a header has whole seconds
         self.calls: list[str] = []
         self.models: set[str] = set()
         self.url, self.port = "", 0
@@ -79,7 +80,7 @@ class FakeVllm:
         await self._backend.start()
 
     def restart(self) -> None:
-        self.instance = uuid.uuid4().hex[:5]
+        self.starts = [time.time_ns()]
         self._model.load_state_dict(AutoModelForCausalLM.from_pretrained(self._folder).state_dict())
 
     @web.middleware
@@ -93,7 +94,8 @@ class FakeVllm:
 
     async def _info(self, request: web.Request) -> web.Response:
         model = {"model": str(self._folder), "logprobs_mode": self.logprobs_mode}
-        told = {"model_config": model, "device_config": {"device": self.device}, "instance_id": self.instance}
+        name = str(self.starts[self.calls.count(request.path) % len(self.starts)])
+        told = {"model_config": model, "device_config": {"device": self.device}, "instance_id": name}
         return web.json_response({"vllm_config": told})
 
     async def _reload(self, request: web.Request) -> web.Response:

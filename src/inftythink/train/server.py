@@ -11,8 +11,9 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,11 +88,11 @@ class Served:
         self._push, self._control, self._url, self._renderer = push, control, url, renderer
         self._connections, self._timeout = connections, timeout
         self._model: str | None = None
-        self._given: str | None = None
+        self._given: float | None = None
 
     def update(self) -> None:
         """Give the server the weights as they are now."""
-        self._given = self._control.instance()
+        _, self._given = self._control.clock()
         self._model = self._push()
 
     def close(self) -> None:
@@ -101,7 +102,7 @@ class Served:
     def backend(self) -> Iterator[Backend]:
         """Return a backend that sends token ids, and gets ids and log-probabilities back.
 
-        Raises ``BackendFatalError`` at the end when it was not the server that was given the weights: requests are
+        Raises ``BackendFatalError`` at the end when the server was started after it was given the weights: requests are
         tried again, and one that was started anew meanwhile has answered them with the weights it started with.
         """
         yield OpenAI(
@@ -111,7 +112,8 @@ class Served:
             max_connections=self._connections,
             timeout=self._timeout,
         )
-        if self._control.instance() != self._given:
+        started, _ = self._control.clock()
+        if started is not None and self._given is not None and started > self._given:
             raise BackendFatalError(
                 f"{self._url}: the server was started anew after it was given the weights, and may have sampled with "
                 "others. Nothing was learnt from this step; run the same command again"
@@ -129,7 +131,7 @@ class Control:
 
         Raises ``UsageError`` when it cannot, or when it tells other probabilities than it draws with.
         """
-        told = self._info()
+        told = self._call(_INFO)["vllm_config"]
         model, mode = told["model_config"]["model"], told["model_config"]["logprobs_mode"]
         if whole and told["device_config"]["device"] == "cpu" and _is_tied(Path(model)):
             raise UsageError(_TIED.format(model=model))
@@ -139,14 +141,20 @@ class Control:
                 f"{temperature}: start it with --logprobs-mode processed_logprobs"
             )
 
-    def instance(self) -> str | None:
-        """Return what names this run of the server, and is another once it is started anew; None if it has no name."""
-        name: str | None = self._info().get("instance_id")
-        return name
+    def clock(self) -> tuple[float | None, float | None]:
+        """Return when the server was started and what time it is there, seconds since 1970; None if it does not say.
 
-    def _info(self) -> dict[str, Any]:
-        told: dict[str, Any] = self._call("/server_info?config_format=json")["vllm_config"]
-        return told
+        Both are by its own clock. Where several of its processes answer (one for each replica), each has a start of its
+        own, but none after the server began to answer: their names cannot be compared, their starts can.
+        """
+        told, headers = run_sync(self._ask(_INFO, None))
+        name, date = str(told["vllm_config"].get("instance_id")), headers.get("Date", "")
+        # vLLM 0.32 names each run by its start in nanoseconds; before, it was five random letters.
+        started = int(name) / 1e9 if name.isdecimal() and len(name) > 15 else None
+        try:
+            return started, parsedate_to_datetime(date).timestamp()
+        except ValueError:
+            return started, None
 
     def load(self, folder: Path) -> None:
         """Make the server load whole weights from a folder, in the place of its own."""
@@ -172,9 +180,10 @@ class Control:
         )
 
     def _call(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return run_sync(self._ask(path, body))
+        return run_sync(self._ask(path, body))[0]
 
-    async def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
+    async def _ask(self, path: str, body: dict[str, Any] | None) -> tuple[Any, Mapping[str, str]]:
+        """Return what an endpoint says, and the headers."""
         url = split_url(self._url)[1] + path
         key = next((os.environ[name] for name in KEY_VARIABLES if os.environ.get(name)), None)
         try:
@@ -193,8 +202,10 @@ class Control:
             raise UsageError(_NOT_STEERED.format(url=url))
         if response.status != 200:
             raise BackendFatalError(f"{url}: HTTP {response.status}: {text[:500]}")
-        return json.loads(text) if response.content_type == "application/json" else text
+        return (json.loads(text) if response.content_type == "application/json" else text), response.headers
 
+
+_INFO = "/server_info?config_format=json"
 
 _NOT_STEERED = """{url}: the server has no such endpoint. Start it so that it can be given weights:
   VLLM_SERVER_DEV_MODE=1 vllm serve MODEL
